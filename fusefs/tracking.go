@@ -1,0 +1,33 @@
+package fusefs
+
+// FileID identifies a file of the folder below the mount by its inode there.
+type FileID struct {
+	Device uint64
+	Inode  uint64
+}
+
+// Disk is the filter's view of one protected disk: the tracker implements it.
+// All methods may be called concurrently. None returns an error, since a
+// guest's I/O never fails for replication's sake.
+type Disk interface {
+	// BeginChange is called before length bytes from offset on are changed in
+	// the disk file in any way that keeps its size or grows it: write, punch,
+	// zero, copy_file_range. Every BeginChange is followed by one EndChange,
+	// called after the system call returned, whether it failed or not. Between
+	// the two no rollover happens, so the caller does nothing slow there but
+	// the change itself.
+	BeginChange(offset, length int64)
+	EndChange()
+
+	// BeginResize is called before the disk file is given another size, by
+	// truncate or by a mode of fallocate that moves data, and EndResize after
+	// it. keep is the lowest size that the file has on the way: bytes from
+	// keep on are lost or moved. No change and no rollover happens between
+	// the two.
+	BeginResize(keep int64)
+	EndResize()
+
+	// NameRemoved is called after a name of the disk was unlinked or another
+	// file was renamed over it.
+	NameRemoved()
+}
