@@ -1,0 +1,227 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"lifeboat/replica/segment"
+)
+
+// parallel bounds the requests that one call has under way.
+const parallel = 16
+
+// ErrUnknownVM tells that the repository has no such VM.
+var ErrUnknownVM = errors.New("unknown VM")
+
+// PutVM puts a generation of a VM's description. Putting the same again is no
+// error; another under the same generation is a DivergenceError. A generation
+// after the first must follow one with the same key, by which all that lies in
+// the container was made.
+func (r *Repository) PutVM(ctx context.Context, vm VM) error {
+	vm.Format = format
+	vm.Created = vm.Created.UTC()
+	err := vm.Validate()
+	if err == nil && vm.Generation > 1 {
+		var before *VM
+		if before, err = r.VM(ctx, vm.ID, vm.Generation-1); err == nil && before.Key != vm.Key {
+			err = errors.New("its checksum key differs from that of the generation before")
+		}
+	}
+	var data []byte
+	if err == nil {
+		data, err = encodeDocument(vm)
+	}
+	if err == nil {
+		err = r.putOnce(ctx, vmBlob(vm.ID, vm.Generation), data)
+	}
+	if err != nil {
+		return fmt.Errorf("describing VM %q in the container: %w", vm.Name, err)
+	}
+	return nil
+}
+
+// VM returns a generation of a VM's description.
+func (r *Repository) VM(ctx context.Context, id string, generation uint64) (*VM, error) {
+	blob := vmBlob(id, generation)
+	data, err := r.read(ctx, blob)
+	if err != nil {
+		return nil, err
+	}
+	vm, err := decodeVM(data)
+	if err == nil && (vm.ID != id || vm.Generation != generation) {
+		err = fmt.Errorf("it describes generation %d of VM %s", vm.Generation, vm.ID)
+	}
+	if err != nil {
+		return nil, &segment.DamageError{Blob: blob, Cause: err}
+	}
+	return vm, nil
+}
+
+// NewestVM returns the newest generation of a VM's description. If there is
+// none, the error matches ErrUnknownVM.
+func (r *Repository) NewestVM(ctx context.Context, id string) (*VM, error) {
+	if !ValidID(id) {
+		return nil, fmt.Errorf("%w: %q is no VM id", ErrUnknownVM, id)
+	}
+	var newest uint64
+	prefix := vmPrefix(id) + "vm-"
+	for info, err := range r.store.List(ctx, prefix) {
+		if err != nil {
+			return nil, fmt.Errorf("listing the generations of VM %s: %w", id, err)
+		}
+		if n, ok := parseNumbered(info.Name, prefix); ok {
+			newest = max(newest, n)
+		}
+	}
+	if newest == 0 {
+		return nil, fmt.Errorf("%w: %s has no description in %s", ErrUnknownVM, id, r.store)
+	}
+	return r.VM(ctx, id, newest)
+}
+
+// VMs returns the newest description of every VM, ordered by name.
+func (r *Repository) VMs(ctx context.Context) ([]*VM, error) {
+	var ids []string
+	for id, err := range r.store.Prefixes(ctx, vmsPrefix) {
+		if err != nil {
+			return nil, fmt.Errorf("listing the VMs: %w", err)
+		}
+		if ValidID(id) {
+			ids = append(ids, id)
+		}
+	}
+	vms := make([]*VM, len(ids))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(parallel)
+	for i, id := range ids {
+		group.Go(func() error {
+			vm, err := r.NewestVM(ctx, id)
+			if errors.Is(err, ErrUnknownVM) {
+				return nil // a protection that was interrupted before it began
+			}
+			vms[i] = vm
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	vms = slices.DeleteFunc(vms, func(vm *VM) bool { return vm == nil })
+	slices.SortFunc(vms, func(a, b *VM) int {
+		return strings.Compare(a.Name+"\x00"+a.ID, b.Name+"\x00"+b.ID)
+	})
+	return vms, nil
+}
+
+// FindVM returns the newest description of the VM with that id or name. If
+// there is none, the error matches ErrUnknownVM and lists the names; a name that
+// several VMs have is refused.
+func (r *Repository) FindVM(ctx context.Context, idOrName string) (*VM, error) {
+	if ValidID(idOrName) {
+		return r.NewestVM(ctx, idOrName)
+	}
+	vms, err := r.VMs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var found []*VM
+	var names, ids []string
+	for _, vm := range vms {
+		names = append(names, fmt.Sprintf("%q", vm.Name))
+		if vm.Name == idOrName {
+			found, ids = append(found, vm), append(ids, vm.ID)
+		}
+	}
+	switch {
+	case len(found) == 1:
+		return found[0], nil
+	case len(found) > 1:
+		return nil, fmt.Errorf("%d VMs have the name %q; name one by its id: %s", len(found), idOrName, strings.Join(ids, ", "))
+	case len(vms) == 0:
+		return nil, fmt.Errorf("%w %q: %s holds no VM", ErrUnknownVM, idOrName, r.store)
+	}
+	return nil, fmt.Errorf("%w %q: %s holds %s", ErrUnknownVM, idOrName, r.store, strings.Join(names, ", "))
+}
+
+// PutSegment puts a finished segment under the name of its reference. If that
+// name is taken, the error matches blobstore.ErrExists: seal it under another.
+func (r *Repository) PutSegment(ctx context.Context, vm, diskID string, sealed segment.Sealed) error {
+	if _, _, ok := ParseSegmentName(sealed.Ref.Name); !ok {
+		return fmt.Errorf("shipping a segment: %q is not the name of one", sealed.Ref.Name)
+	}
+	if sealed.Index.Disk != diskID {
+		return fmt.Errorf("shipping segment %s: it is of disk %s, not %s", sealed.Ref.Name, sealed.Index.Disk, diskID)
+	}
+	if err := put(ctx, r.store, SegmentBlob(vm, diskID, sealed.Ref.Name), sealed.Content); err != nil {
+		return fmt.Errorf("shipping segment %s of disk %s: %w", sealed.Ref.Name, diskID, err)
+	}
+	return nil
+}
+
+// ReadIndex reads and proves the index of a segment that a manifest names.
+func (r *Repository) ReadIndex(ctx context.Context, vm, diskID string, ref segment.Ref) (*segment.Index, error) {
+	blob := SegmentBlob(vm, diskID, ref.Name)
+	x, err := segment.ReadIndex(ctx, r.store, blob, ref)
+	if err == nil && x.Disk != diskID {
+		return nil, &segment.DamageError{Blob: blob, Cause: fmt.Errorf("it is of disk %s", x.Disk)}
+	}
+	return x, err
+}
+
+// SegmentInfo is a segment as a listing shows it.
+type SegmentInfo struct {
+	Name  string
+	Epoch uint64
+	Part  uint32
+	Size  int64
+}
+
+// Segments lists the segments of a disk that carry the epoch's number, in the
+// order of their parts, whether a manifest names them or not. Epoch 0 lists
+// those of all epochs.
+func (r *Repository) Segments(ctx context.Context, vm, diskID string, epoch uint64) ([]SegmentInfo, error) {
+	folder := diskPrefix(vm, diskID)
+	prefix := folder
+	if epoch != 0 {
+		prefix += fmt.Sprintf("%016x-", epoch)
+	}
+	var found []SegmentInfo
+	for info, err := range r.store.List(ctx, prefix) {
+		if err != nil {
+			return nil, fmt.Errorf("listing the segments of disk %s: %w", diskID, err)
+		}
+		s := SegmentInfo{Name: strings.TrimPrefix(info.Name, folder), Size: info.Size}
+		var ok bool
+		if s.Epoch, s.Part, ok = ParseSegmentName(s.Name); ok {
+			found = append(found, s)
+		}
+	}
+	return found, nil
+}
+
+// NextPart returns a part number that no segment of the disk and epoch has,
+// higher than all of them.
+func (r *Repository) NextPart(ctx context.Context, vm, diskID string, epoch uint64) (uint32, error) {
+	segments, err := r.Segments(ctx, vm, diskID, epoch)
+	if err != nil || len(segments) == 0 {
+		return 0, err
+	}
+	return segments[len(segments)-1].Part + 1, nil
+}
+
+// FindIndex reads the index of a listed segment that no manifest need name, and
+// returns the reference by which a manifest can.
+func (r *Repository) FindIndex(ctx context.Context, vm, diskID string, info SegmentInfo) (*segment.Index, segment.Ref, error) {
+	blob := SegmentBlob(vm, diskID, info.Name)
+	x, ref, err := segment.FindIndex(ctx, r.store, blob, info.Name, info.Size)
+	if err == nil && (x.Disk != diskID || x.Epoch != info.Epoch) {
+		err = &segment.DamageError{Blob: blob, Cause: fmt.Errorf("it is of epoch %d of disk %s", x.Epoch, x.Disk)}
+	}
+	return x, ref, err
+}
+
