@@ -11,6 +11,7 @@ import (
 
 	"lifeboat/disk"
 	"lifeboat/tracker"
+	"lifeboat/tracker/control"
 )
 
 // fake is a Backend that answers with what a test put in and notes what it was
