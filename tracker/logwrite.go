@@ -1,0 +1,144 @@
+package tracker
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"lifeboat/tracker/changelog"
+)
+
+// Space that the tracker leaves to others on the file system that it shares
+// with the disks. The change log needs a reserve for another reason: Badger
+// writes through shared mappings, where a full file system is not an error but
+// a signal that ends the process.
+const (
+	logReserve    = 64 << 20
+	imageReserve  = 1 << 30
+	reserveFactor = 20 // at most this part of the file system is kept free
+)
+
+var errNoSpace = errors.New("the file system of the disks is almost full: free some space")
+
+// room fails if less than reserve bytes are free.
+func (t *Tracker) room(reserve uint64) error {
+	var s unix.Statfs_t
+	if err := unix.Fstatfs(int(t.cfg.Folder.Fd()), &s); err != nil {
+		return fmt.Errorf("look for free space: %w", err)
+	}
+	free, total := s.Bavail*uint64(s.Bsize), s.Blocks*uint64(s.Bsize)
+	if free < min(reserve, total/reserveFactor) {
+		return errNoSpace
+	}
+	return nil
+}
+
+func (t *Tracker) roomForImages() error { return t.room(imageReserve) }
+
+// commit writes to the change log and fails if that is not possible.
+func (t *Tracker) commit(fill func(*changelog.Writes)) error {
+	if err := t.room(logReserve); err != nil {
+		return err
+	}
+	return t.log.Commit(fill)
+}
+
+// bulk is commit for many records, without its atomicity.
+func (t *Tracker) bulk(fill func(*changelog.Writes)) error {
+	if err := t.room(logReserve); err != nil {
+		return err
+	}
+	return t.log.Bulk(fill)
+}
+
+func (t *Tracker) dropLog(id changelog.ID, epoch uint64) error {
+	if err := t.room(logReserve); err != nil {
+		return err
+	}
+	return t.log.Drop(id, epoch)
+}
+
+func (t *Tracker) dropImageLog(id changelog.ID, epoch uint64) error {
+	if err := t.room(logReserve); err != nil {
+		return err
+	}
+	return t.log.DropImages(id, epoch)
+}
+
+// logTouch writes to the change log on behalf of a guest's write, which goes
+// on whatever happens. If the log cannot be written, memory alone knows of the
+// change from now on; the liveness file says so to the next process, until the
+// log has been repaired.
+func (t *Tracker) logTouch(fill func(*changelog.Writes)) {
+	if t.incomplete.Load() {
+		return
+	}
+	if err := t.commit(fill); err != nil {
+		t.incomplete.Store(true)
+		t.live.setIncomplete(true)
+		t.event(nil, nil, EventLogFailed, fmt.Sprintf(
+			"the change log cannot be written; changes are kept in memory, and if the filter dies now, the disks have to be resynchronized: %v", err))
+		t.wakeUp()
+	}
+}
+
+// repair writes everything that only memory knows into the change log, and
+// returns whether the log is whole again.
+func (t *Tracker) repair() bool {
+	if !t.incomplete.Load() {
+		return true
+	}
+	if t.room(2*logReserve) != nil {
+		return false
+	}
+	// From here on changes are logged again, also those of regions that the
+	// loop below has not reached: it writes every region with marks.
+	t.incomplete.Store(false)
+	for _, v := range t.list() {
+		v.mu.Lock()
+		var err error
+		if !v.gone {
+			err = v.relog()
+		}
+		v.mu.Unlock()
+		if err != nil {
+			t.incomplete.Store(true)
+			t.cfg.Logger.Warn("change log not repaired", "vm", v.name, "error", err)
+			return false
+		}
+	}
+	t.cfg.Logger.Info("change log repaired")
+	return true
+}
+
+// relog writes the log of a VM anew from memory. mu is held.
+func (v *vm) relog() error {
+	for _, s := range v.sealed {
+		if !s.Exact {
+			if err := v.flush(s); err != nil {
+				return err
+			}
+		}
+	}
+	for _, d := range v.disks {
+		d.gate.Lock()
+		err := v.t.bulk(func(w *changelog.Writes) {
+			w.Floor(d.id, d.open.number, mustJSON(floorRecord{Floor: d.open.floor.Load(), Resizing: noResize}))
+			for r := range d.open.both() {
+				w.RegionInDoubt(d.id, d.open.number, uint64(r))
+			}
+			for r, saved := range d.open.shots.saved.regions() {
+				w.Images(d.id, d.open.number, uint64(r), saved)
+			}
+			if lost := v.lostThrough.Load(); lost > 0 {
+				w.Lost(v.id, lost)
+			}
+		})
+		d.gate.Unlock()
+		if err != nil {
+			return err
+		}
+	}
+	return v.t.commit(func(w *changelog.Writes) { w.VM(v.id, v.record(false)) })
+}

@@ -1,0 +1,280 @@
+// Package tracker knows which blocks of the protected disks changed, and what
+// the changed ones held at each rollover.
+//
+// # The law
+//
+// What ReadSealed returns for a block that a sealed epoch marked is what the
+// disk held at that epoch's rollover, byte for byte; or it fails. Three rules
+// make it so:
+//
+//  1. A change is announced before it is made (BeginChange), and until it is
+//     over (EndChange) no rollover happens: the gate of the disk.
+//  2. When a block is touched for the first time in the open epoch, and a
+//     sealed epoch still needs it, its content is saved first: a before-image.
+//     A reader reads the disk, and looks afterwards whether the block was
+//     saved meanwhile; if so, the saved one is the truth.
+//  3. What cannot be saved or logged makes sealed epochs unreadable, or a walk
+//     of the disks necessary; both are noted, where a crash does not lose it,
+//     before the guest's write goes on. The write itself never fails for it.
+//
+// # What a crash leaves
+//
+// The bitmaps live in memory. Before the first change of a region (1 MiB) in
+// an epoch, a record in the change log puts the region in doubt; at the
+// rollover the epoch's bitmaps replace its records. So a process that starts
+// anew takes the regions of the open epoch as changed in full, and merges a
+// sealed epoch that was not flushed into the next one. If the host lost power,
+// neither log nor disk files can be trusted: a walk is required.
+package tracker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"lifeboat/tracker/changelog"
+)
+
+// FolderName is the name of the folder, within the folder of the disks, that
+// holds the tracker's files. The mount hides it.
+const FolderName = ".lifeboat"
+
+// FileSystem is what the tracker needs of the filter file system.
+type FileSystem interface {
+	// Attach makes every change of the file go through d. It returns when no
+	// change that began before is still going on, and fails if it cannot
+	// make sure of that.
+	Attach(device, inode uint64, d Tracked) error
+	// Detach undoes it.
+	Detach(device, inode uint64)
+}
+
+// Config is what Open needs.
+type Config struct {
+	// Folder is the folder of the disks, opened before anything was mounted
+	// over it. The tracker does not close it.
+	Folder     *os.File
+	FileSystem FileSystem
+	Logger     *slog.Logger
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+	// ImageShare bounds the before-images of a VM, as a share of the size of
+	// its disks; 0 means a tenth.
+	ImageShare float64
+}
+
+// Tracker tracks the protected VMs of one folder. All methods may be called
+// concurrently. It implements control.Backend.
+type Tracker struct {
+	cfg         Config
+	log         *changelog.Log
+	imageFolder *os.Root
+	live        *liveness
+
+	mu  sync.RWMutex // guards vms
+	vms map[changelog.ID]*vm
+
+	// incomplete tells that the change log could not be written, so that a
+	// part of it exists in memory only.
+	incomplete atomic.Bool
+	events     eventBook
+
+	wake    chan struct{}
+	stop    context.CancelFunc
+	workers sync.WaitGroup
+}
+
+// Open opens the tracker of a folder, takes up where the last process ended,
+// and attaches the protected disks to the file system.
+func Open(cfg Config) (t *Tracker, err error) {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.ImageShare == 0 {
+		cfg.ImageShare = 0.1
+	}
+	bootID, err := readBootID()
+	if err != nil {
+		return nil, err
+	}
+	own, err := openOwnFolder(cfg.Folder)
+	if err != nil {
+		return nil, err
+	}
+	defer own.Close() //nolint:errcheck // only directory descriptors
+	t = &Tracker{cfg: cfg, vms: map[changelog.ID]*vm{}, wake: make(chan struct{}, 1)}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, t.release(false))
+		}
+	}()
+	// Badger names its files by path; this one leads through the descriptor,
+	// wherever the folder is and whatever is mounted over it.
+	logDir := fmt.Sprintf("/proc/self/fd/%d/%s/log", cfg.Folder.Fd(), FolderName)
+	if t.log, err = changelog.Open(logDir, cfg.Logger); err != nil {
+		return nil, err
+	}
+	if t.imageFolder, err = own.OpenRoot("images"); err != nil {
+		return nil, fmt.Errorf("open folder of before-images: %w", err)
+	}
+	var was ending
+	if t.live, was, err = openLiveness(own, bootID, cfg.Now()); err != nil {
+		return nil, err
+	}
+	if err := t.load(was); err != nil {
+		return nil, err
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	t.stop = stop
+	t.workers.Go(func() { t.beat(ctx) })
+	t.workers.Go(func() { t.mend(ctx) })
+	return t, nil
+}
+
+// openOwnFolder opens .lifeboat and makes it and what belongs into it.
+func openOwnFolder(folder *os.File) (*os.Root, error) {
+	base, err := os.OpenRoot(fmt.Sprintf("/proc/self/fd/%d/.", folder.Fd()))
+	if err != nil {
+		return nil, fmt.Errorf("open folder: %w", err)
+	}
+	defer base.Close() //nolint:errcheck // only a directory descriptor
+	for _, name := range []string{FolderName, filepath.Join(FolderName, "log"), filepath.Join(FolderName, "images")} {
+		if err := base.Mkdir(name, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+			return nil, fmt.Errorf("create %s in the folder of the disks, which holds the change logs: %w", name, err)
+		}
+	}
+	own, err := base.OpenRoot(FolderName)
+	if err != nil {
+		return nil, fmt.Errorf("open %s in the folder of the disks: %w", FolderName, err)
+	}
+	return own, nil
+}
+
+// Close ends the tracking. To be called when the file system serves no more:
+// the disks are taken as they are then, and a change by anybody else is found
+// at the next start.
+func (t *Tracker) Close() error {
+	t.stop()
+	t.workers.Wait()
+	clean := true
+	var errs []error
+	for _, v := range t.list() {
+		v.mu.Lock()
+		err := v.park()
+		v.mu.Unlock()
+		if err != nil {
+			clean = false
+			errs = append(errs, fmt.Errorf("VM %s: %w", v.name, err))
+		}
+	}
+	t.saveEvents()
+	return errors.Join(append(errs, t.release(clean && !t.incomplete.Load()))...)
+}
+
+// park makes a VM's change log exact and durable. mu is held.
+func (v *vm) park() error {
+	if v.failure.Load() != nil {
+		return errors.New("changes of its disks were not tracked")
+	}
+	for _, d := range v.disks {
+		if d.file == nil {
+			continue
+		}
+		v.t.cfg.FileSystem.Detach(d.device, d.inode)
+		if err := d.file.Sync(); err != nil {
+			return fmt.Errorf("sync disk %s: %w", d.path, err)
+		}
+	}
+	err := v.t.bulk(func(w *changelog.Writes) {
+		for _, d := range v.disks {
+			for r := range d.open.both() {
+				w.Region(d.id, d.open.number, uint64(r), d.open.changed(r))
+			}
+		}
+	})
+	if err != nil {
+		return err
+	}
+	return v.t.commit(func(w *changelog.Writes) { w.VM(v.id, v.record(true)) })
+}
+
+// release closes all files.
+func (t *Tracker) release(clean bool) error {
+	var errs []error
+	for _, v := range t.list() {
+		errs = append(errs, v.close())
+	}
+	if t.log != nil {
+		err := t.log.Close()
+		clean = clean && err == nil
+		errs = append(errs, err)
+	}
+	if t.live != nil {
+		errs = append(errs, t.live.close(clean))
+	}
+	if t.imageFolder != nil {
+		errs = append(errs, t.imageFolder.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// close gives up a VM's descriptors.
+func (v *vm) close() error {
+	var errs []error
+	for _, d := range v.disks {
+		if shots := d.shots.Load(); shots != nil {
+			for _, shot := range *shots {
+				errs = append(errs, shot.close())
+			}
+		}
+		if d.file != nil {
+			errs = append(errs, d.file.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (t *Tracker) list() []*vm {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	out := make([]*vm, 0, len(t.vms))
+	for _, v := range t.vms {
+		out = append(out, v)
+	}
+	return out
+}
+
+// locked returns a VM by its ID, with its mu held.
+func (t *Tracker) locked(id string) (*vm, error) {
+	v, err := t.vm(id)
+	if err != nil {
+		return nil, err
+	}
+	v.mu.Lock()
+	if v.gone {
+		v.mu.Unlock()
+		return nil, fmt.Errorf("VM %s: %w", id, ErrNotFound)
+	}
+	return v, nil
+}
+
+// vm returns a VM by its ID.
+func (t *Tracker) vm(id string) (*vm, error) {
+	key, err := parseID(id)
+	if err != nil {
+		return nil, err
+	}
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	v := t.vms[key]
+	if v == nil {
+		return nil, fmt.Errorf("VM %s: %w", id, ErrNotFound)
+	}
+	return v, nil
+}
