@@ -1,0 +1,59 @@
+package fusefs
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"path"
+	"strings"
+)
+
+// StateFolder is the name in the folder's root that the mount hides: Lifeboat
+// keeps its change logs there.
+const StateFolder = ".lifeboat"
+
+// defaultReaders is the number of request loops. On two cores one is fastest
+// at queue depth 1 and four lose little there; with fewer than four, requests
+// that wait for the disk hold up others.
+const defaultReaders = 4
+
+// Options say what is served and how.
+type Options struct {
+	// Folder is the folder of disks. It may be covered by a dead mount of an
+	// earlier filter, which is then taken away.
+	Folder string
+	// Logger gets what an operator should know; nil discards it.
+	Logger *slog.Logger
+	// Readers is the number of request loops; 0 means the default.
+	Readers int
+	// NoPassthrough serves every file here, whether it looks like a disk or
+	// not.
+	NoPassthrough bool
+	// Excluded are patterns in the manner of path.Match for the names of files
+	// that are never taken for disks, as long as they are not protected.
+	Excluded []string
+}
+
+func (o *Options) validate() error {
+	if o.Folder == "" {
+		return errors.New("fusefs: no folder given")
+	}
+	if o.Readers < 0 {
+		return fmt.Errorf("fusefs: %d readers: at least one is needed", o.Readers)
+	}
+	for _, pattern := range o.Excluded {
+		if _, err := path.Match(pattern, ""); err != nil {
+			return fmt.Errorf("fusefs: pattern %q of excluded files: %w", pattern, err)
+		}
+		if strings.Contains(pattern, "/") {
+			return fmt.Errorf("fusefs: pattern %q of excluded files: it is compared with names, so it cannot hold a slash", pattern)
+		}
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Readers == 0 {
+		o.Readers = defaultReaders
+	}
+	return nil
+}
