@@ -39,7 +39,7 @@ func appendFooter(dst []byte, f footer) []byte {
 	dst = le.AppendUint16(dst, 0) // flags
 	dst = append(dst, f.index[:]...)
 	dst = le.AppendUint32(dst, 0) // reserved
-	dst = le.AppendUint32(dst, crc32.Checksum(dst[start:], castagnoli()))
+	dst = le.AppendUint32(dst, crcOf(dst[start:]))
 	return append(dst, footerMagic...)
 }
 
@@ -49,7 +49,7 @@ func decodeFooter(data []byte, size int64) (footer, error) {
 	if len(data) != FooterSize || string(data[56:]) != footerMagic {
 		return footer{}, errors.New("it does not end with the footer of a segment")
 	}
-	if crc32.Checksum(data[:52], castagnoli()) != le.Uint32(data[52:]) {
+	if crcOf(data[:52]) != le.Uint32(data[52:]) {
 		return footer{}, errors.New("its footer has a wrong checksum")
 	}
 	if v, flags := le.Uint16(data[12:]), le.Uint16(data[14:]); v != version || flags != 0 || le.Uint32(data[48:]) != 0 {
@@ -96,5 +96,8 @@ func decodeTail(tail []byte, size int64, want Hash) (*Index, Ref, error) {
 	return x, Ref{Kind: x.Kind, Size: size, IndexOffset: f.indexOffset, Footer: proof}, nil
 }
 
-// castagnoli is made by the standard library once and for all.
-func castagnoli() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) }
+// crcOf is the CRC-32C that guards frames and footers against accidents. What
+// must be proved has a SHA-256 or a keyed checksum besides.
+func crcOf(data []byte) uint32 {
+	return crc32.Checksum(data, crc32.MakeTable(crc32.Castagnoli))
+}

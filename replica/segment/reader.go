@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 
 	"github.com/klauspost/compress/zstd"
@@ -86,7 +85,7 @@ func NewDecoder(hasher *Hasher) (*Decoder, error) {
 // block by block.
 func (d *Decoder) Decode(x *Index, n int, stored, dst []byte) ([]byte, error) {
 	f := &x.Frames[n]
-	if len(stored) != int(f.Stored) || crc32.Checksum(stored, castagnoli()) != f.CRC {
+	if len(stored) != int(f.Stored) || crcOf(stored) != f.CRC {
 		return nil, fmt.Errorf("frame %d has a wrong checksum", n)
 	}
 	size := int(f.Blocks) * disk.BlockSize

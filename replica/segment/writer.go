@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"hash/crc32"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -15,13 +14,16 @@ import (
 // more; nothing of it was added. Finish this one and begin another.
 var ErrFull = errors.New("segment is full")
 
+// errNotBegun tells that Reset was not called.
+var errNotBegun = errors.New("adding to a segment: none was begun")
+
 // Writer builds one segment after the other in one buffer. It is not for
 // concurrent use.
 type Writer struct {
 	encoder *zstd.Encoder
 	content []byte // header and finished frames
 	raw     []byte // blocks of the frame that is being filled
-	index   *Index
+	index   *Index // nil before Reset and after Finish
 	end     disk.Block
 }
 
@@ -122,6 +124,9 @@ func (w *Writer) AddZero(extent disk.Extent) error {
 // Cover tells what the walk looked at to make this segment, with all that was
 // added to it.
 func (w *Writer) Cover(extent disk.Extent) error {
+	if w.index == nil {
+		return errNotBegun
+	}
 	if w.index.Kind != Walk {
 		return fmt.Errorf("a %v segment covers nothing", w.index.Kind)
 	}
@@ -134,14 +139,22 @@ func (w *Writer) Cover(extent disk.Extent) error {
 
 // Len returns about how many bytes the segment would have if it were finished
 // now; compression can make it less, not more.
-func (w *Writer) Len() int64 { return w.sizeBound(0, 0) }
+func (w *Writer) Len() int64 {
+	if w.index == nil {
+		return 0
+	}
+	return w.sizeBound(0, 0)
+}
 
 // Empty tells that nothing was added.
-func (w *Writer) Empty() bool { return len(w.index.Runs) == 0 }
+func (w *Writer) Empty() bool { return w.index == nil || len(w.index.Runs) == 0 }
 
 // Finish ends the segment and gives it its name below the folder of its disk.
 func (w *Writer) Finish(name string) (Sealed, error) {
 	x := w.index
+	if x == nil {
+		return Sealed{}, errNotBegun
+	}
 	if x.Kind == Walk {
 		for _, r := range x.Runs {
 			if !contains(x.Covered, r.Extent) {
@@ -155,6 +168,7 @@ func (w *Writer) Finish(name string) (Sealed, error) {
 	if w.content, err = appendIndex(w.content, x); err != nil {
 		return Sealed{}, fmt.Errorf("finishing segment %s: %w", name, err)
 	}
+	w.index = nil
 	end := len(w.content)
 	w.content = appendFooter(w.content, footer{
 		indexOffset: int64(offset),
@@ -173,6 +187,9 @@ func (w *Writer) Finish(name string) (Sealed, error) {
 
 // checkOrder refuses what does not ascend.
 func (w *Writer) checkOrder(extent disk.Extent) error {
+	if w.index == nil {
+		return errNotBegun
+	}
 	if err := checkExtent(extent); err != nil {
 		return fmt.Errorf("adding to a segment: %w", err)
 	}
@@ -215,7 +232,7 @@ func (w *Writer) flushFrame() {
 		Offset: uint32(offset),
 		Stored: uint32(len(w.content) - offset),
 		First:  uint32(len(w.index.Sums) - blocks),
-		CRC:    crc32.Checksum(w.content[offset:], castagnoli()),
+		CRC:    crcOf(w.content[offset:]),
 		Blocks: uint8(blocks),
 		Codec:  codec,
 	})
