@@ -21,13 +21,19 @@
 // The disk begins as an endless row of zeros. Then, for each manifest of the
 // chain that has the disk, oldest first:
 //
-//  1. its walk segments are laid over it, in the order of the manifest;
-//  2. everything from the floor on becomes zero, from the first block boundary
+//  1. everything from the floor on becomes zero, from the first block boundary
 //     at or after it;
-//  3. its delta segments are laid over it, in the order of the manifest;
+//  2. the segments are laid over it, in the order of the manifest: those of a
+//     walk first, then the deltas, which override them;
 //
-// and at the last one, the disk ends at its size. The floor comes between the
-// two because a walk may have read a block before the disk was truncated, and a
-// disk that grows again has zeros there that no change log tells of. A disk that
-// a manifest of the chain does not have begins anew after it.
+// and at the last one, the disk ends at its size. A disk that a manifest of the
+// chain does not have begins anew after it.
+//
+// The floor is what makes it exact that a disk was cut and grew again: the zeros
+// that this left are in no change log, but the tracker promises that from the
+// floor on every block is marked or zero. When a walk was required, that promise
+// is void, and is not needed: the walk compared all of the disk, and what was cut
+// off since it began was marked. So the floor of a point that closes a walk is
+// the disk's size. A walk therefore goes on to the end of what the replica has,
+// not only to the end of the disk.
 package replica

@@ -28,13 +28,8 @@ func History(chain []Point, diskID string) []Step {
 	var steps []Step
 	for _, p := range slices.Backward(chain[:oldest]) {
 		d := p.Disk(diskID)
-		deltas := slices.IndexFunc(d.Segments, func(r segment.Ref) bool { return r.Kind == segment.Delta })
-		if deltas < 0 {
-			deltas = len(d.Segments)
-		}
-		steps = append(steps, StepsOf(d.Segments[:deltas])...)
 		steps = append(steps, Step{Floor: d.Floor})
-		steps = append(steps, StepsOf(d.Segments[deltas:])...)
+		steps = append(steps, StepsOf(d.Segments)...)
 	}
 	return steps
 }

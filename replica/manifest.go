@@ -52,8 +52,8 @@ type PointDisk struct {
 	Size int64 `json:"size"`
 	// Floor is the lowest size that the disk had in the epoch, its start and
 	// its end included, in bytes. Blocks that begin at Floor or later and are
-	// in no delta segment of this manifest are zero, whatever the manifest's
-	// walk segments and older points say: see the package comment.
+	// in no segment of this manifest are zero, whatever older points say. It is
+	// Size at a point that closes a walk: see the package comment.
 	Floor int64 `json:"floor"`
 	// Segments are what was shipped for this point: first those of walks, then
 	// deltas; later ones override earlier ones.
@@ -148,7 +148,7 @@ func (m *Manifest) validate() error {
 		if err := checkDisk(d.ID, d.Path, ids, paths); err != nil {
 			return err
 		}
-		if err := d.validate(m.Epoch); err != nil {
+		if err := d.validate(m.Epoch, m.Walk); err != nil {
 			return fmt.Errorf("disk %s: %w", d.Path, err)
 		}
 	}
@@ -158,12 +158,15 @@ func (m *Manifest) validate() error {
 // maxDiskSize leaves room for any arithmetic on offsets and blocks.
 const maxDiskSize = 1 << 62
 
-func (d *PointDisk) validate(epoch uint64) error {
+func (d *PointDisk) validate(epoch, walk uint64) error {
 	if d.Size < 0 || d.Size > maxDiskSize {
 		return fmt.Errorf("its size of %d bytes is impossible", d.Size)
 	}
 	if d.Floor < 0 || d.Floor > d.Size {
 		return fmt.Errorf("its lowest size was %d bytes, but it has %d", d.Floor, d.Size)
+	}
+	if walk != 0 && d.Floor != d.Size {
+		return fmt.Errorf("the point closes a walk, so its floor has to be its size of %d bytes, not %d", d.Size, d.Floor)
 	}
 	seen := make(map[string]bool, len(d.Segments))
 	deltas := false
@@ -179,6 +182,8 @@ func (d *PointDisk) validate(epoch uint64) error {
 			return fmt.Errorf("segment %s is of a later epoch", s.Name)
 		case seen[s.Name]:
 			return fmt.Errorf("segment %s is named twice", s.Name)
+		case walk == 0 && s.Kind == segment.Walk:
+			return fmt.Errorf("segment %s is of a walk, but the point closes none", s.Name)
 		case deltas && s.Kind == segment.Walk:
 			return fmt.Errorf("segment %s of a walk comes after a delta", s.Name)
 		}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"time"
 
 	"lifeboat/replica/blobstore"
@@ -93,27 +92,12 @@ func (r *Repository) Store() blobstore.Store { return r.store }
 // also matches blobstore.ErrNotFound: documents are only read by names that
 // something told to exist.
 func (r *Repository) read(ctx context.Context, name string) ([]byte, error) {
-	data, err := readBlob(ctx, r.store, name)
+	data, err := blobstore.ReadAll(ctx, r.store, name, maxDocument)
 	if errors.Is(err, blobstore.ErrNotFound) || errors.Is(err, blobstore.ErrCorrupt) {
 		return nil, &segment.DamageError{Blob: name, Cause: err}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", name, err)
-	}
-	return data, nil
-}
-
-func readBlob(ctx context.Context, store blobstore.Store, name string) ([]byte, error) {
-	body, err := store.Get(ctx, name, 0, -1)
-	if err != nil {
-		return nil, err
-	}
-	data, err := io.ReadAll(io.LimitReader(body, maxDocument+1))
-	if err = errors.Join(err, body.Close()); err != nil {
-		return nil, err
-	}
-	if len(data) > maxDocument {
-		return nil, fmt.Errorf("%w: it has more than the %d bytes that a document may have", blobstore.ErrCorrupt, maxDocument)
 	}
 	return data, nil
 }

@@ -60,6 +60,7 @@ type Preview struct {
 }
 
 // Preview begins with the table's state and what the floor, in bytes, makes zero.
+// The floor is the one that the manifest will have.
 func (t *Table) Preview(ctx context.Context, floor int64) (*Preview, error) {
 	p := &Preview{table: t, floor: disk.Block(disk.BlockCount(floor)), sum: t.header.sum}
 	err := t.eachEntry(ctx, disk.Extent{Start: p.floor, Count: uint64(endOfDisk - p.floor)}, make([]byte, scratchSize),

@@ -21,7 +21,7 @@ func (s oneBlob) Get(_ context.Context, name string, offset, length int64) (io.R
 		length = int64(len(s.content)) - offset
 	}
 	if offset < 0 || offset+length > int64(len(s.content)) {
-		return nil, fmt.Errorf("%w: %s has no bytes %d+%d", blobstore.ErrCorrupt, name, offset, length)
+		return nil, fmt.Errorf("%w: %s has no bytes %d+%d", blobstore.ErrRange, name, offset, length)
 	}
 	return io.NopCloser(bytes.NewReader(s.content[offset : offset+length])), nil
 }

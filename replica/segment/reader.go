@@ -143,7 +143,7 @@ func fetch(ctx context.Context, store blobstore.Store, blob string, offset, leng
 
 // readError tells damage from a fault of the way to the store.
 func readError(blob string, err error) error {
-	if errors.Is(err, blobstore.ErrNotFound) || errors.Is(err, blobstore.ErrCorrupt) {
+	if errors.Is(err, blobstore.ErrNotFound) || errors.Is(err, blobstore.ErrRange) || errors.Is(err, blobstore.ErrCorrupt) {
 		return &DamageError{Blob: blob, Cause: err}
 	}
 	return fmt.Errorf("reading blob %s: %w", blob, err)
