@@ -25,9 +25,9 @@
 //     at or after it;
 //  2. the segments are laid over it, in the order of the manifest: those of a
 //     walk first, then the deltas, which override them;
+//  3. everything from the size on becomes zero, which is where the disk ends.
 //
-// and at the last one, the disk ends at its size. A disk that a manifest of the
-// chain does not have begins anew after it.
+// A disk that a manifest of the chain does not have begins anew after it.
 //
 // The floor is what makes it exact that a disk was cut and grew again: the zeros
 // that this left are in no change log, but the tracker promises that from the

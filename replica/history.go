@@ -11,10 +11,10 @@ import (
 
 // Step is one of the steps by which a disk came to be what it is at a point.
 type Step struct {
-	// Segment is what is laid over the disk; nil for the floor.
+	// Segment is what is laid over the disk; nil for a floor.
 	Segment *segment.Ref
-	// Floor is from where on, in bytes, everything becomes zero, if Segment is
-	// nil.
+	// Floor is from where on, in bytes and rounded up to a block, everything
+	// becomes zero, if Segment is nil.
 	Floor int64
 }
 
@@ -30,6 +30,8 @@ func History(chain []Point, diskID string) []Step {
 		d := p.Disk(diskID)
 		steps = append(steps, Step{Floor: d.Floor})
 		steps = append(steps, StepsOf(d.Segments)...)
+		// A walk may have read what was cut off before the rollover.
+		steps = append(steps, Step{Floor: d.Size})
 	}
 	return steps
 }
