@@ -100,7 +100,7 @@ func (v *vm) merge(i int, reason string) error {
 		if next != nil {
 			into = d.log(next.Number)
 		}
-		if err := v.mergeDisk(d, from, into, next == nil); err != nil {
+		if err := v.mergeDisk(d, from, into, gone.Disks[j].Floor, next == nil); err != nil {
 			return err
 		}
 		if next != nil {
@@ -129,7 +129,7 @@ func (v *vm) merge(i int, reason string) error {
 
 // mergeDisk adds one log to the next one, first in the change log: a crash
 // between leaves blocks marked twice, which does no harm.
-func (v *vm) mergeDisk(d *tracked, from, into *epochLog, open bool) error {
+func (v *vm) mergeDisk(d *tracked, from, into *epochLog, floor int64, open bool) error {
 	err := v.t.bulk(func(w *changelog.Writes) {
 		for r := range from.both() {
 			if open {
@@ -146,7 +146,7 @@ func (v *vm) mergeDisk(d *tracked, from, into *epochLog, open bool) error {
 	into.extra.addAll(&from.extra)
 	if open {
 		d.gate.Lock()
-		into.floor.Store(min(into.floor.Load(), from.floor.Load()))
+		into.floor.Store(min(into.floor.Load(), floor))
 		d.logFloor(noResize)
 		d.gate.Unlock()
 	}

@@ -64,7 +64,8 @@ type epochLog struct {
 	extra bitmap
 	// logged are the regions that have a record in the change log, by number.
 	logged bitmap
-	// floor is the lowest size of the disk in the epoch, in bytes.
+	// floor is the lowest size of the disk in the epoch, in bytes, while it is
+	// open; EpochDisk has it afterwards.
 	floor atomic.Int64
 	// shots are the before-images that were saved while the epoch was open.
 	// Changed, like open, with the gate held for writing.

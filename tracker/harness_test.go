@@ -1,0 +1,258 @@
+package tracker
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"lifeboat/disk"
+)
+
+// fakeFS stands for the mount: it changes disk files as the filter would.
+type fakeFS struct {
+	mu    sync.Mutex
+	disks map[uint64]Tracked
+}
+
+func (f *fakeFS) Attach(_, inode uint64, d Tracked) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.disks == nil {
+		f.disks = map[uint64]Tracked{}
+	}
+	f.disks[inode] = d
+	return nil
+}
+
+func (f *fakeFS) Detach(_, inode uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.disks, inode)
+}
+
+func (f *fakeFS) tracked(file *os.File) Tracked {
+	s, err := stateOf(file)
+	if err != nil {
+		panic(err)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if d := f.disks[s.inode]; d != nil {
+		return d
+	}
+	return untracked{}
+}
+
+type untracked struct{}
+
+func (untracked) BeginChange(int64, int64) {}
+func (untracked) EndChange()               {}
+func (untracked) BeginResize(int64)        {}
+func (untracked) EndResize()               {}
+func (untracked) NameRemoved()             {}
+
+func (f *fakeFS) write(file *os.File, p []byte, offset int64) error {
+	d := f.tracked(file)
+	d.BeginChange(offset, int64(len(p)))
+	defer d.EndChange()
+	_, err := file.WriteAt(p, offset)
+	return err
+}
+
+func (f *fakeFS) punch(file *os.File, offset, length int64) error {
+	d := f.tracked(file)
+	d.BeginChange(offset, length)
+	defer d.EndChange()
+	return unix.Fallocate(int(file.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, offset, length)
+}
+
+func (f *fakeFS) truncate(file *os.File, size int64) error {
+	d := f.tracked(file)
+	s, err := stateOf(file)
+	if err != nil {
+		return err
+	}
+	d.BeginResize(min(size, s.Size))
+	defer d.EndResize()
+	return file.Truncate(size)
+}
+
+// tb is what testing.T and rapid.T have in common here.
+type tb interface {
+	Helper()
+	Fatalf(format string, args ...any)
+	Logf(format string, args ...any)
+}
+
+// host is a folder of disks with a tracker on it.
+type host struct {
+	t       tb
+	dir     string
+	folder  *os.File
+	fs      *fakeFS
+	tracker *Tracker
+	disks   []*os.File
+}
+
+var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
+
+func check(t tb, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+}
+
+// startHost opens the tracker of a folder; sizes make new disks.
+func startHost(t tb, dir string, sizes ...int64) *host {
+	h := &host{t: t, dir: dir, fs: &fakeFS{}}
+	for i, size := range sizes {
+		f, err := os.Create(filepath.Join(dir, fmt.Sprintf("disk%d.img", i)))
+		check(t, err)
+		check(t, f.Truncate(size))
+		check(t, f.Close())
+	}
+	paths, err := filepath.Glob(filepath.Join(dir, "disk*.img"))
+	check(t, err)
+	for _, path := range paths {
+		f, err := os.OpenFile(path, os.O_RDWR, 0)
+		check(t, err)
+		h.disks = append(h.disks, f)
+	}
+	h.folder, err = os.Open(dir)
+	check(t, err)
+	h.tracker, err = Open(Config{Folder: h.folder, FileSystem: h.fs, Logger: quiet})
+	check(t, err)
+	return h
+}
+
+// stop ends the tracker and closes the disks.
+func (h *host) stop() {
+	check(h.t, h.tracker.Close())
+	for _, f := range h.disks {
+		check(h.t, f.Close())
+	}
+	check(h.t, h.folder.Close())
+}
+
+// kill ends the tracker as the death of its process would: what it stored in
+// files and shared mappings is there, nothing else. Then another one starts.
+//
+// after, unless nil, is called in the dead process: it lets go of what its
+// goroutines wait for.
+func (h *host) kill(after func()) {
+	t := h.tracker
+	own, dead := filepath.Join(h.dir, FolderName), filepath.Join(h.dir, "dead")
+	// A copy is a state that a death can leave only if no file came or went
+	// meanwhile: the database tidies up in the background.
+	for tries := 1; ; tries++ {
+		before := listing(own)
+		out, err := exec.Command("cp", "-a", "--sparse=always", own, dead).CombinedOutput()
+		if err == nil && before == listing(own) {
+			break
+		}
+		if tries == 50 {
+			h.t.Fatalf("no consistent copy: %v: %s", err, out)
+		}
+		check(h.t, os.RemoveAll(dead))
+	}
+	if after != nil {
+		after()
+	}
+	t.stop()
+	t.workers.Wait()
+	// Closing the database writes more than a dead process could.
+	if err := t.release(false); err != nil {
+		h.t.Logf("release: %v", err)
+	}
+	check(h.t, os.RemoveAll(own))
+	check(h.t, os.Rename(dead, own))
+	h.reopen()
+}
+
+// listing returns the names and sizes of all files.
+func listing(dir string) string {
+	var b strings.Builder
+	_ = filepath.WalkDir(dir, func(path string, entry os.DirEntry, err error) error {
+		if err == nil {
+			info, err := entry.Info()
+			if err != nil {
+				return err
+			}
+			fmt.Fprintln(&b, path, info.Size())
+		}
+		return err
+	})
+	return b.String()
+}
+
+// restart ends the tracker in an orderly way and starts another one.
+func (h *host) restart() {
+	check(h.t, h.tracker.Close())
+	h.reopen()
+}
+
+func (h *host) reopen() {
+	h.fs = &fakeFS{}
+	var err error
+	h.tracker, err = Open(Config{Folder: h.folder, FileSystem: h.fs, Logger: quiet})
+	check(h.t, err)
+}
+
+var testSpec = Spec{ID: "000000000000000000000000000000aa", Name: "vm", Disks: []DiskSpec{
+	{ID: "000000000000000000000000000000b0", Path: "disk0.img"},
+	{ID: "000000000000000000000000000000b1", Path: "disk1.img"},
+}}
+
+// content returns a disk file's bytes.
+func content(t tb, f *os.File) []byte {
+	s, err := stateOf(f)
+	check(t, err)
+	p := make([]byte, s.Size)
+	_, err = f.ReadAt(p, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		t.Fatalf("read disk: %v", err)
+	}
+	return p
+}
+
+// replicaDisk is what somebody knows who only reads sealed epochs.
+type replicaDisk struct{ bytes []byte }
+
+// apply brings a replica forward by an epoch: what the law promises to be
+// exact. The caller tells whether the floor counts.
+func (r *replicaDisk) apply(h *host, e Epoch, i int, useFloor bool) error {
+	ed := e.Disks[i]
+	changed, err := h.tracker.Changed(context.Background(), testSpec.ID, e.Number, ed.ID)
+	if err != nil {
+		return err
+	}
+	blocks := int(disk.BlockCount(ed.Size)) * disk.BlockSize
+	next := make([]byte, blocks)
+	keep := int64(len(r.bytes))
+	if useFloor {
+		keep = min(keep, ed.Floor)
+	}
+	copy(next, r.bytes[:keep])
+	for _, x := range changed {
+		at := next[x.Start.Offset() : x.Start.Offset()+int64(x.Count)*disk.BlockSize]
+		if err := h.tracker.ReadSealed(context.Background(), testSpec.ID, e.Number, ed.ID, at, x.Start.Offset()); err != nil {
+			return err
+		}
+	}
+	if tail := next[ed.Size:]; !bytes.Equal(tail, make([]byte, len(tail))) {
+		return fmt.Errorf("epoch %d: bytes beyond the disk's size are not zero", e.Number)
+	}
+	r.bytes = next[:ed.Size]
+	return nil
+}
