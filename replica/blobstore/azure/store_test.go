@@ -37,7 +37,7 @@ func create(t *testing.T, s *azurite.Server, options azure.Options) *azure.Store
 func fresh() string { return "c" + strings.ToLower(rand.Text()) }
 
 func TestContract(t *testing.T) {
-	server := azurite.Start(t)
+	server := emulator
 	for name, prefix := range map[string]string{"container": "", "prefix": "/some/where"} {
 		t.Run(name, func(t *testing.T) {
 			blobstoretest.Run(t, blobstoretest.Suite{
@@ -59,7 +59,7 @@ func TestContract(t *testing.T) {
 // TestPrefixApart opens two prefixes of which one begins like the other: what
 // lies in one is not seen in the other.
 func TestPrefixApart(t *testing.T) {
-	server := azurite.Start(t)
+	server := emulator
 	whole := create(t, server, quick(server))
 	a := open(t, whole.String()+"/a", quick(server))
 	ab := open(t, whole.String()+"/ab", quick(server))
@@ -80,7 +80,7 @@ func TestPrefixApart(t *testing.T) {
 
 // TestDefaultBlocks sends content of several blocks of the size that is used.
 func TestDefaultBlocks(t *testing.T) {
-	server := azurite.Start(t)
+	server := emulator
 	s := create(t, server, azure.Options{Getenv: server.Getenv})
 	want := blobstoretest.Content(1, 20<<20+1)
 	blobstoretest.MustPut(t, s, "large", want)

@@ -54,10 +54,8 @@ func (t target) plainText() bool { return !strings.HasPrefix(t.service, "https:/
 func parseURL(raw string) (target, error) {
 	u, err := url.Parse(raw)
 	if err != nil {
-		if e, ok := errors.AsType[*url.Error](err); ok {
-			err = e.Err
-		}
-		return target{}, fmt.Errorf("bad store URL: %w; %s", err, examples)
+		// The parser's own error would repeat a part of the URL.
+		return target{}, fmt.Errorf("bad store URL; %s", examples)
 	}
 	if u.RawQuery != "" || u.ForceQuery || u.User != nil {
 		return target{}, errors.New("the store URL must hold no credentials: arguments are seen by everyone on the machine; " +

@@ -19,7 +19,8 @@ func (s *Store) invalid(op, name string, cause error) error {
 
 // failRoot makes the store's error of one of opening the root.
 func (s *Store) failRoot(op, name string, err error) error {
-	if isAbsent(err) {
+	info, statErr := os.Stat(s.path)
+	if isAbsent(err) || statErr == nil && !info.IsDir() {
 		e := blobstore.NewError(op, name, blobstore.ErrStoreMissing, plain(err))
 		e.Store = s.name
 		e.Hint = "create the directory, or mount the file system that holds it"
