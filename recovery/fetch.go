@@ -103,6 +103,7 @@ func (r *restore) fetch(ctx context.Context, t *target, blob string, x *segment.
 	}
 	t.fetched.Add(int64(len(stored)))
 	var data []byte
+	var written int64
 	decoded := -1
 	for _, m := range f.mappings {
 		n := x.FrameOf(m.First)
@@ -116,8 +117,8 @@ func (r *restore) fetch(ctx context.Context, t *target, blob string, x *segment.
 		if err := t.writeBlocks(m.Start, data[skip:skip+int(m.Count)*disk.BlockSize]); err != nil {
 			return err
 		}
-		r.fetched.Add(int64(m.Count) * disk.BlockSize)
+		written += int64(m.Count) * disk.BlockSize
 	}
-	r.report()
+	r.advance(written, 0)
 	return nil
 }

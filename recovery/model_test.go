@@ -20,7 +20,6 @@ import (
 func TestEveryPointIsTheDiskOfItsInstant(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		folder := memoryFolder(t)
-		t.Cleanup(func() { _ = os.RemoveAll(folder) })
 		size := rapid.Int64Range(0, 40*disk.BlockSize)
 		s := newSource(t, folder, size.Draw(t, "size"), size.Draw(t, "size"))
 		defer s.close()
@@ -40,19 +39,6 @@ func TestEveryPointIsTheDiskOfItsInstant(t *testing.T) {
 		}
 		checkRebuild(t, s)
 	})
-}
-
-// memoryFolder makes a folder in memory, where there is such a file system: the
-// model syncs a few hundred times a second.
-func memoryFolder(t *rapid.T) string {
-	folder, err := os.MkdirTemp("/dev/shm", "lifeboat-model-")
-	if err != nil {
-		folder, err = os.MkdirTemp("", "lifeboat-model-")
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return folder
 }
 
 // changeOnce does one thing that a guest, an administrator or a walk can do.

@@ -7,7 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"runtime"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"lifeboat/replica"
@@ -20,8 +20,8 @@ type Options struct {
 	Force bool
 	// Parallel is how many GETs are under way at once; 0 means 8.
 	Parallel int
-	// Progress, if set, is told how far the restore is, often and by several
-	// goroutines at once.
+	// Progress, if set, is told how far the restore is: often, by several
+	// goroutines, but one at a time. It must not take long.
 	Progress func(Progress)
 }
 
@@ -62,8 +62,8 @@ type restore struct {
 	chain      []replica.Point
 	targets    []*target
 
-	fetched, verified atomic.Int64
-	total             int64
+	mu       sync.Mutex // guards progress, and is held while it is told
+	progress Progress
 }
 
 // Restore makes the VM's disks, as they were at the recovery point of that
@@ -117,7 +117,8 @@ func (r *restore) run(ctx context.Context, vm string, epoch uint64, folder strin
 		}
 		t := &target{disk: d, blocks: blocks}
 		r.targets = append(r.targets, t)
-		r.total += t.dataSize()
+		r.progress.ToFetch += t.dataSize()
+		r.progress.ToVerify += t.dataSize()
 	}
 	defer func() { err = errors.Join(err, r.discard()) }()
 	for _, t := range r.targets {
@@ -169,13 +170,14 @@ func (r *restore) checkTargets() error {
 	return nil
 }
 
-// report tells the progress.
-func (r *restore) report() {
+// advance adds to the progress, in bytes, and tells it.
+func (r *restore) advance(fetched, verified int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.progress.Fetched += fetched
+	r.progress.Verified += verified
 	if r.options.Progress != nil {
-		r.options.Progress(Progress{
-			Fetched: r.fetched.Load(), ToFetch: r.total,
-			Verified: r.verified.Load(), ToVerify: r.total,
-		})
+		r.options.Progress(r.progress)
 	}
 }
 

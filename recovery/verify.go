@@ -78,18 +78,17 @@ func (r *restore) sumPiece(t *target, offset, length int64) (segment.DiskSum, er
 		return sum, err
 	}
 	block := disk.BlockAt(offset)
-	var data64 int64
+	var proved int64
 	for len(data) > 0 {
 		n := min(len(data), disk.BlockSize)
 		checksum := r.hasher.Sum(data[:n])
 		if !checksum.IsZero() {
-			data64 += disk.BlockSize
+			proved += disk.BlockSize
 		}
 		sum.Replace(r.hasher, block, segment.Checksum{}, checksum)
 		block, data = block+1, data[n:]
 	}
-	r.verified.Add(data64)
-	r.report()
+	r.advance(0, proved)
 	return sum, nil
 }
 
