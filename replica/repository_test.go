@@ -118,6 +118,28 @@ func TestVMsAreFoundByNameAndID(t *testing.T) {
 	}
 }
 
+func TestNameOfADisabledVMIsFree(t *testing.T) {
+	r, _ := newRepository(t)
+	old, successor := describe(vmID, "web", 1), describe(strings.Repeat("0c", 16), "web", 1)
+	disabled := describe(vmID, "web", 2)
+	disabled.Disabled = disabled.Created.Add(time.Hour)
+	for _, vm := range []replica.VM{old, disabled} {
+		if err := r.PutVM(t.Context(), vm); err != nil {
+			t.Fatal(err)
+		}
+	}
+	found, err := r.FindVM(t.Context(), "web")
+	if err != nil || found.ID != vmID || !found.Disabled.Equal(disabled.Disabled) {
+		t.Errorf("the only one of the name, disabled: %+v, %v", found, err)
+	}
+	if err := r.PutVM(t.Context(), successor); err != nil {
+		t.Fatal(err)
+	}
+	if found, err = r.FindVM(t.Context(), "web"); err != nil || found.ID != successor.ID {
+		t.Errorf("beside a disabled one: %+v, %v", found, err)
+	}
+}
+
 func TestVMsThatAreRefused(t *testing.T) {
 	r, _ := newRepository(t)
 	for name, spoil := range map[string]func(*replica.VM){

@@ -22,7 +22,10 @@ type VM struct {
 	Key segment.Key `json:"key"`
 	// Created is when this generation was put, in UTC.
 	Created time.Time `json:"created"`
-	Disks   []VMDisk  `json:"disks"`
+	// Disabled is when the protection was ended, in UTC; zero while it lasts.
+	// The replica stays, and its name may be given to another VM.
+	Disabled time.Time `json:"disabled,omitzero"`
+	Disks    []VMDisk  `json:"disks"`
 }
 
 // VMDisk describes a disk of a VM.
@@ -48,6 +51,8 @@ func (v *VM) Validate() error {
 		return fmt.Errorf("VM %s has no checksum key", v.ID)
 	case v.Created.Location() != time.UTC || v.Created.IsZero():
 		return fmt.Errorf("VM %s has no time of creation in UTC", v.ID)
+	case v.Disabled.Location() != time.UTC:
+		return fmt.Errorf("VM %s was disabled at a time that is not in UTC", v.ID)
 	case len(v.Disks) == 0:
 		return fmt.Errorf("VM %s has no disk", v.ID)
 	}

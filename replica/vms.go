@@ -25,6 +25,7 @@ var ErrUnknownVM = errors.New("unknown VM")
 func (r *Repository) PutVM(ctx context.Context, vm VM) error {
 	vm.Format = format
 	vm.Created = vm.Created.UTC()
+	vm.Disabled = vm.Disabled.UTC()
 	err := vm.Validate()
 	if err == nil && vm.Generation > 1 {
 		var before *VM
@@ -118,9 +119,10 @@ func (r *Repository) VMs(ctx context.Context) ([]*VM, error) {
 	return vms, nil
 }
 
-// FindVM returns the newest description of the VM with that id or name. If
-// there is none, the error matches ErrUnknownVM and lists the names; a name that
-// several VMs have is refused.
+// FindVM returns the newest description of the VM with that id or name. Of VMs
+// that share a name, one that is not disabled is meant. If there is none, the
+// error matches ErrUnknownVM and lists the names; a name that several VMs have
+// is refused.
 func (r *Repository) FindVM(ctx context.Context, idOrName string) (*VM, error) {
 	if ValidID(idOrName) {
 		return r.NewestVM(ctx, idOrName)
@@ -136,6 +138,9 @@ func (r *Repository) FindVM(ctx context.Context, idOrName string) (*VM, error) {
 		if vm.Name == idOrName {
 			found, ids = append(found, vm), append(ids, vm.ID)
 		}
+	}
+	if enabled := slices.DeleteFunc(slices.Clone(found), func(vm *VM) bool { return !vm.Disabled.IsZero() }); len(enabled) == 1 {
+		return enabled[0], nil
 	}
 	switch {
 	case len(found) == 1:
