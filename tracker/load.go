@@ -134,12 +134,11 @@ func (v *vm) takeUp(was ending, changed string) error {
 		}
 	}
 	v.retireImages()
+	// A disk that cannot be attached must not keep the folder from being
+	// mounted: its VM needs it. settle tries again.
 	for _, d := range v.disks {
-		if d.file == nil {
-			continue
-		}
-		if err := v.t.cfg.FileSystem.Attach(d.device, d.inode, d); err != nil {
-			return fmt.Errorf("track disk %s: %w", d.path, err)
+		if err := v.attach(d); err != nil {
+			v.t.event(v, d, EventUntracked, err.Error())
 		}
 	}
 	return nil

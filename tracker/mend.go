@@ -103,6 +103,19 @@ func (v *vm) settle() error {
 		v.t.wakeUp()
 		return fmt.Errorf("the change log cannot be written: %w", errNoSpace)
 	}
+	for _, d := range v.disks {
+		if d.attached || d.file == nil {
+			continue
+		}
+		if err := v.attach(d); err != nil {
+			return err
+		}
+		if err := v.requireWalk(fmt.Sprintf("changes of disk %s were not seen for a while", d.path)); err != nil {
+			d.attached = false
+			v.t.cfg.FileSystem.Detach(d.device, d.inode)
+			return err
+		}
+	}
 	if reason := v.failure.Load(); reason != nil {
 		if err := v.requireWalk(*reason); err != nil {
 			return err

@@ -115,10 +115,23 @@ func (v *vm) begin() error {
 		return err
 	}
 	for _, d := range v.disks {
-		if err := v.t.cfg.FileSystem.Attach(d.device, d.inode, d); err != nil {
-			return fmt.Errorf("track disk %s: %w", d.path, err)
+		if err := v.attach(d); err != nil {
+			return err
 		}
 	}
+	return nil
+}
+
+// attach makes the changes of a disk go through the tracker from now on. mu is
+// held.
+func (v *vm) attach(d *tracked) error {
+	if d.file == nil || d.attached {
+		return nil
+	}
+	if err := v.t.cfg.FileSystem.Attach(d.device, d.inode, d); err != nil {
+		return fmt.Errorf("track disk %s: %w", d.path, err)
+	}
+	d.attached = true
 	return nil
 }
 
@@ -127,7 +140,7 @@ func (v *vm) begin() error {
 func (v *vm) erase() error {
 	v.gone = true
 	for _, d := range v.disks {
-		if d.file != nil {
+		if d.attached {
 			v.t.cfg.FileSystem.Detach(d.device, d.inode)
 		}
 	}

@@ -36,6 +36,8 @@ type tracked struct {
 	handle []byte   // the file handle, as the kernel gives it; nil where there is none
 	path   string   // as last seen, relative to the folder
 	file   *os.File // nil when the disk file was not found at start
+	// attached tells that its changes are seen. The VM's mu guards it.
+	attached bool
 
 	// gate is held for reading while the disk is being changed, for writing
 	// at a rollover and while its size changes.

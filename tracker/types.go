@@ -101,10 +101,11 @@ type Event struct {
 const (
 	EventProtected    = "protected"
 	EventUnprotected  = "unprotected"
-	EventMerged       = "epoch-merged"  // a recovery point was given up
-	EventWalkRequired = "walk-required" // the change log is not enough any more
-	EventDiskRemoved  = "disk-removed"  // a protected disk lost its name
-	EventLogFailed    = "log-failed"    // the change log cannot be written
+	EventMerged       = "epoch-merged"   // a recovery point was given up
+	EventWalkRequired = "walk-required"  // the change log is not enough any more
+	EventDiskRemoved  = "disk-removed"   // a protected disk lost its name
+	EventUntracked    = "disk-untracked" // changes of a protected disk are not seen
+	EventLogFailed    = "log-failed"     // the change log cannot be written
 	EventImagesFailed = "before-image-failed"
 )
 

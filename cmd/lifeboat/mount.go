@@ -1,0 +1,171 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/urfave/cli/v2"
+
+	"lifeboat/fusefs"
+	"lifeboat/tracker"
+	"lifeboat/tracker/control"
+)
+
+func mountCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "mount",
+		Usage:     "mount the filter over a folder of VM disks, and serve it until it is unmounted",
+		ArgsUsage: "DIR [MOUNTPOINT]",
+		Description: "MOUNTPOINT is DIR itself unless given, so that the paths of the disks stay the same.\n" +
+			"SIGTERM or SIGINT unmounts; if a process uses the mount, the filter says which and goes on.",
+		Flags: []cli.Flag{
+			&cli.IntFlag{Name: "ready-fd", Value: -1, Usage: "write a line to this descriptor `N` and close it when the mount is ready"},
+			&cli.IntFlag{Name: "readers", Usage: "`N` request loops (default: chosen for the machine)"},
+			&cli.BoolFlag{Name: "no-passthrough", Usage: "serve also what is no disk through the filter"},
+			&cli.StringSliceFlag{Name: "exclude", Usage: "`PATTERN` of names that are never taken for disks (repeatable)"},
+			logFlag(),
+		},
+		Action: func(c *cli.Context) error {
+			if err := wantArgs(c, 1, 2); err != nil {
+				return err
+			}
+			log, err := newLogger(c)
+			if err != nil {
+				return err
+			}
+			return mount(c.Context, mountOptions{
+				fusefs: fusefs.Options{
+					Folder: c.Args().Get(0), Logger: log, Readers: c.Int("readers"),
+					NoPassthrough: c.Bool("no-passthrough"), Excluded: c.StringSlice("exclude"),
+				},
+				mountpoint: c.Args().Get(1),
+				readyFD:    c.Int("ready-fd"),
+				log:        log,
+			})
+		},
+	}
+}
+
+type mountOptions struct {
+	fusefs     fusefs.Options
+	mountpoint string
+	readyFD    int
+	log        *slog.Logger
+}
+
+// mount serves a folder until ctx ends and nobody uses the mount, or until
+// somebody unmounts it.
+func mount(ctx context.Context, o mountOptions) (err error) {
+	started := time.Now()
+	if o.mountpoint == "" {
+		o.mountpoint = o.fusefs.Folder
+	}
+	point, err := filepath.Abs(o.mountpoint)
+	if err != nil {
+		return fmt.Errorf("mount %s: %w", o.mountpoint, err)
+	}
+	below, err := filepath.Abs(o.fusefs.Folder)
+	if err != nil {
+		return fmt.Errorf("mount %s: %w", o.fusefs.Folder, err)
+	}
+	fs, err := fusefs.Open(o.fusefs)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, fs.Close()) }()
+	folder, err := os.Open(fs.Folder())
+	if err != nil {
+		return fmt.Errorf("open folder %s: %w", below, err)
+	}
+	defer folder.Close() //nolint:errcheck // only a directory descriptor
+	// The protected disks are attached before the first request can come.
+	logs, err := tracker.Open(tracker.Config{Folder: folder, FileSystem: attacher{fs}, Logger: o.log})
+	if err != nil {
+		return fmt.Errorf("mount %s: %w", below, err)
+	}
+	defer func() { err = errors.Join(err, logs.Close()) }()
+
+	socket := control.SocketPath(runtimeDir(), point)
+	listener, err := control.Listen(socket)
+	if err != nil {
+		return err
+	}
+	info := control.Info{Version: version, Folder: below, Mountpoint: point, PID: os.Getpid(), Started: started}
+	m, err := fs.Mount(o.mountpoint)
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
+	served := make(chan error, 1)
+	go func() { served <- control.Serve(serving, listener, logs, info, o.log) }()
+	o.log.Info("mounted", "folder", below, "mountpoint", point, "control", socket)
+	err = errors.Join(announce(o.readyFD), waitForEnd(ctx, m, o.log))
+	stopServing()
+	return errors.Join(err, <-served)
+}
+
+// waitForEnd unmounts when ctx ends. While the mount is in use it goes on
+// serving: a VM whose disks vanish is worse than a service that does not stop.
+func waitForEnd(ctx context.Context, m *fusefs.Mount, log *slog.Logger) error {
+	select {
+	case <-m.Done():
+		return m.Wait()
+	case <-ctx.Done():
+	}
+	const again = time.Second
+	said := ""
+	for {
+		unmounting, cancel := context.WithTimeout(context.Background(), time.Minute)
+		err := m.Unmount(unmounting)
+		cancel()
+		busy, isBusy := errors.AsType[*fusefs.BusyError](err)
+		if !isBusy {
+			return err
+		}
+		if text := busy.Error(); text != said {
+			said = text
+			log.Warn("asked to stop, but the mount is in use; serving on until it is free", "holders", text)
+		}
+		select {
+		case <-m.Done():
+			return m.Wait()
+		case <-time.After(again):
+		}
+	}
+}
+
+// announce tells whoever started the filter that the mount is there.
+func announce(fd int) error {
+	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
+		return fmt.Errorf("notify systemd: %w", err)
+	}
+	if fd < 0 {
+		return nil
+	}
+	f := os.NewFile(uintptr(fd), "ready")
+	if f == nil {
+		return usagef("--ready-fd %d: no such descriptor", fd)
+	}
+	_, err := f.WriteString("ready\n")
+	if err := errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("write to the descriptor of --ready-fd: %w", err)
+	}
+	return nil
+}
+
+// attacher joins tracker and file system, which do not know each other.
+type attacher struct{ fs *fusefs.FS }
+
+func (a attacher) Attach(device, inode uint64, d tracker.Tracked) error {
+	return a.fs.Attach(fusefs.FileID{Device: device, Inode: inode}, d)
+}
+
+func (a attacher) Detach(device, inode uint64) {
+	a.fs.Detach(fusefs.FileID{Device: device, Inode: inode})
+}
