@@ -92,7 +92,7 @@ type Tracker struct {
 
 // Open opens the tracker of a folder, takes up where the last process ended,
 // and attaches the protected disks to the file system.
-func Open(cfg Config) (t *Tracker, err error) {
+func Open(cfg Config) (_ *Tracker, err error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
@@ -108,7 +108,7 @@ func Open(cfg Config) (t *Tracker, err error) {
 		return nil, err
 	}
 	defer own.Close() //nolint:errcheck // only directory descriptors
-	t = &Tracker{cfg: cfg, vms: map[changelog.ID]*vm{}, wake: make(chan struct{}, 1)}
+	t := &Tracker{cfg: cfg, vms: map[changelog.ID]*vm{}, wake: make(chan struct{}, 1)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, t.release(false))

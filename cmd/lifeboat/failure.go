@@ -78,7 +78,7 @@ func exitCode(err error) int {
 		return exitRefused
 	case errors.Is(err, recovery.ErrNotEqual), errors.Is(err, blobstore.ErrCorrupt):
 		return exitDamaged
-	case errors.Is(err, replica.ErrNoVM), errors.Is(err, replica.ErrNoPoint):
+	case errors.Is(err, replica.ErrUnknownVM), errors.Is(err, replica.ErrNoPoint), errors.Is(err, replica.ErrNoRepository):
 		return exitNotFound
 	case errors.Is(err, blobstore.ErrDenied), errors.Is(err, blobstore.ErrStoreMissing):
 		return exitDenied
