@@ -90,7 +90,7 @@ func listPoints(c *cli.Context) ([]api.Point, error) {
 	for _, m := range manifests {
 		points = append(points, api.Point{
 			VM: found.ID, Name: found.Name, Epoch: m.Epoch, Time: m.Time,
-			Consistency: string(m.Kind), SizeBytes: m.Size(), StoredBytes: m.Stored(),
+			Consistency: string(m.Consistency), SizeBytes: m.Size(), StoredBytes: m.Stored(),
 		})
 	}
 	return points, nil
