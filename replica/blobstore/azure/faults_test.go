@@ -33,8 +33,15 @@ func creates(request *http.Request) bool {
 	return request.Method == http.MethodPut && request.Header.Get("If-None-Match") == "*"
 }
 
-// carriesChecksum looks for the header in the SDK's own spelling.
-func carriesChecksum(request *http.Request) bool { return len(request.Header["Content-MD5"]) == 1 }
+// carriesChecksum looks for the header in any spelling: the SDK has its own.
+func carriesChecksum(request *http.Request) bool {
+	for name := range request.Header {
+		if strings.EqualFold(name, "Content-MD5") {
+			return true
+		}
+	}
+	return false
+}
 
 var errReset = errors.New("connection reset")
 
