@@ -1,0 +1,68 @@
+package uploader
+
+import (
+	"fmt"
+
+	"lifeboat/tracker"
+)
+
+// situation is all that the next step for a VM depends on.
+type situation struct {
+	vm tracker.VM
+	// newest is the epoch of the newest recovery point in the container, 0 if
+	// there is none; newestWalk the walk that it closed, 0 for none.
+	newest, newestWalk uint64
+	// acknowledged is the newest epoch that is known to have been committed
+	// once, 0 if that is not known.
+	acknowledged uint64
+}
+
+type stepKind int
+
+const (
+	stepIdle        stepKind = iota // nothing is to be done before the next rollover
+	stepAcknowledge                 // tell the filter of a point that exists: epoch, walk
+	stepRequireWalk                 // the change logs do not fit the container: reason
+	stepDiverged                    // the container is ahead of the filter: reason
+	stepWalk                        // walk the disks, then roll over: walk
+	stepShip                        // make a recovery point of a sealed epoch: sealed, walk
+)
+
+// step is what to do next.
+type step struct {
+	kind   stepKind
+	epoch  uint64
+	sealed tracker.Epoch
+	walk   uint64
+	reason string
+}
+
+// decide tells what to do next for a VM. It is what makes every step
+// repeatable: a sidecar that was killed anywhere asks again and goes on.
+func decide(s situation) step {
+	walk := s.vm.Walk
+	closed := walk.Number != 0 && s.newestWalk == walk.Number // the newest point closed this walk
+	switch {
+	case s.newest >= s.vm.Open:
+		return step{kind: stepDiverged, reason: fmt.Sprintf("the container has a recovery point of epoch %d, but the filter is only at epoch %d", s.newest, s.vm.Open)}
+	case walk.Required && closed:
+		return step{kind: stepAcknowledge, epoch: s.newest, walk: walk.Number}
+	case walk.Required && len(s.vm.Sealed) > 0 && s.vm.Sealed[0].Number <= s.newest:
+		return step{kind: stepDiverged, reason: fmt.Sprintf("the container has a recovery point of epoch %d that does not close walk %d", s.newest, walk.Number)}
+	case walk.Required && len(s.vm.Sealed) > 0:
+		return step{kind: stepShip, sealed: s.vm.Sealed[0], walk: walk.Number}
+	case walk.Required:
+		return step{kind: stepWalk, walk: walk.Number}
+	case s.newest == 0:
+		return step{kind: stepRequireWalk, reason: "the container has no recovery point of the VM"}
+	case s.newest < s.acknowledged:
+		// What was acknowledged has left the change logs. (A gap in the
+		// numbers proves nothing: epochs are merged.)
+		return step{kind: stepRequireWalk, reason: fmt.Sprintf("the container has lost recovery points: its newest is of epoch %d, and one of epoch %d was committed", s.newest, s.acknowledged)}
+	case len(s.vm.Sealed) > 0 && s.vm.Sealed[0].Number <= s.newest:
+		return step{kind: stepAcknowledge, epoch: s.newest}
+	case len(s.vm.Sealed) > 0:
+		return step{kind: stepShip, sealed: s.vm.Sealed[0]}
+	}
+	return step{kind: stepIdle}
+}

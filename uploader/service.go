@@ -1,0 +1,360 @@
+package uploader
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"lifeboat/replica"
+	"lifeboat/replica/blobstore"
+	"lifeboat/tracker"
+	"lifeboat/uploader/api"
+)
+
+const (
+	// DefaultParallel is how many uploads run at once.
+	DefaultParallel = 4
+	// lookAround is how often the filters are asked for their VMs.
+	lookAround = time.Second
+)
+
+// Config is what a Service needs. Store, Filters, StateDir and Logger have to be
+// given.
+type Config struct {
+	// Store is where the replicas are to lie.
+	Store blobstore.Store
+	// Filters finds the filters.
+	Filters Filters
+	// StateDir is the sidecar's own directory; it is made if it is missing.
+	StateDir string
+	// Parallel bounds the uploads that run at once for all VMs together, and
+	// by that the memory: some 40 MiB for each. 0 means DefaultParallel.
+	Parallel int
+	// Frequency is the copy frequency of VMs that have none of their own. 0
+	// means DefaultFrequency.
+	Frequency time.Duration
+	// Version is the product's, for people.
+	Version string
+	Logger  *slog.Logger
+}
+
+// Service is the sidecar: it implements api.Backend, and Run does the work.
+type Service struct {
+	config   Config
+	writer   string
+	started  time.Time
+	jobs     *jobList
+	transfer *transfer
+	lock     *os.File
+
+	repositoryMu sync.Mutex
+	repository   *replica.Repository
+
+	mu       sync.Mutex
+	filters  []Filter // those seen last, in the order of their mountpoints
+	present  map[string]bool
+	workers  map[string]*running
+	followed broadcast // workers were started or ended
+	poke     chan struct{}
+}
+
+// running is a worker that runs.
+type running struct {
+	*worker
+	stop context.CancelFunc
+	done chan struct{}
+}
+
+var _ api.Backend = (*Service)(nil)
+
+// New opens the state directory; it fails if another sidecar uses it. Nothing
+// runs before Run. Close lets go of the directory.
+func New(config Config) (*Service, error) {
+	if config.Parallel == 0 {
+		config.Parallel = DefaultParallel
+	}
+	if config.Frequency == 0 {
+		config.Frequency = DefaultFrequency
+	}
+	if err := CheckFrequency(config.Frequency); err != nil {
+		return nil, err
+	}
+	if config.Parallel < 1 || config.Parallel > 64 {
+		return nil, &api.Error{Code: api.CodeInvalid, Message: fmt.Sprintf("%d uploads at once are not possible", config.Parallel), Hint: "choose from 1 to 64"}
+	}
+	if err := os.MkdirAll(filepath.Join(config.StateDir, "vms"), 0o700); err != nil {
+		return nil, fmt.Errorf("make state directory: %w", err)
+	}
+	lock, err := lockFile(filepath.Join(config.StateDir, "lock"))
+	if err != nil {
+		return nil, fmt.Errorf("lock state directory %s: %w", config.StateDir, err)
+	}
+	return &Service{
+		config: config, writer: replica.NewID(), started: time.Now().UTC(), lock: lock,
+		jobs:     openJobs(filepath.Join(config.StateDir, "jobs.json"), config.Logger),
+		transfer: newTransfer(config.Parallel),
+		present:  map[string]bool{}, workers: map[string]*running{}, poke: make(chan struct{}, 1),
+	}, nil
+}
+
+func lockFile(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		err = errors.New("another sidecar uses it: stop that one, or give each its own")
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// Close lets go of the state directory. Run must have returned.
+func (s *Service) Close() error { return s.lock.Close() }
+
+// CheckStore opens the repository, or makes one, for whoever wants to know at
+// the start; Run does without.
+func (s *Service) CheckStore(ctx context.Context) error {
+	_, err := s.open(ctx)
+	return err
+}
+
+// Run replicates until ctx ends; then it returns nil.
+func (s *Service) Run(ctx context.Context) error {
+	for sleep(ctx, s.look(ctx), s.poke, nil) {
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range s.workers {
+		<-r.done
+	}
+	return nil
+}
+
+// look asks the filters for their VMs, starts and ends workers, and returns how
+// long to wait for the next look.
+func (s *Service) look(ctx context.Context) time.Duration {
+	filters, err := s.config.Filters.List(ctx)
+	if err != nil && ctx.Err() == nil {
+		s.config.Logger.Debug("some filters cannot be asked", "error", err)
+	}
+	present := map[string]bool{}
+	for _, f := range filters {
+		vms, err := f.VMs(ctx)
+		if err != nil {
+			continue // its VMs' workers tell
+		}
+		present[f.Mountpoint] = true
+		s.follow(ctx, f, vms)
+	}
+	s.mu.Lock()
+	s.present = present
+	for _, f := range filters {
+		if !slices.ContainsFunc(s.filters, func(known Filter) bool { return known.Mountpoint == f.Mountpoint }) {
+			s.filters = append(s.filters, f)
+		}
+	}
+	slices.SortFunc(s.filters, func(a, b Filter) int { return strings.Compare(a.Mountpoint, b.Mountpoint) })
+	for _, r := range s.workers {
+		r.assess(present[r.filter.Mountpoint])
+	}
+	s.mu.Unlock()
+	s.tellUnprotected(ctx)
+	return lookAround
+}
+
+// follow has a worker for each VM of a filter, and none for those that it does
+// not have any more.
+func (s *Service) follow(ctx context.Context, f Filter, vms []tracker.VM) {
+	s.mu.Lock()
+	var ended []*running
+	for id, r := range s.workers {
+		if r.filter.Mountpoint == f.Mountpoint && !slices.ContainsFunc(vms, func(vm tracker.VM) bool { return vm.ID == id }) {
+			r.stop()
+			ended = append(ended, r)
+			delete(s.workers, id)
+		}
+	}
+	for _, vm := range vms {
+		if s.workers[vm.ID] == nil {
+			s.startWorker(ctx, f, vm)
+		}
+		s.workers[vm.ID].see(vm)
+	}
+	s.mu.Unlock()
+	s.followed.send()
+	for _, r := range ended {
+		<-r.done
+		s.jobs.finishVM(r.id, api.JobCancelled, nil)
+	}
+}
+
+// startWorker starts a VM's worker. mu is held.
+func (s *Service) startWorker(ctx context.Context, f Filter, vm tracker.VM) {
+	log := s.config.Logger.With("vm", vm.Name)
+	directory := s.vmDirectory(vm.ID)
+	settings, err := openSettings(directory)
+	if err != nil {
+		log.Warn("settings lost", "error", err)
+	}
+	// The filter decides: an ending of the protection that it did not hear of
+	// did not happen.
+	if err := settings.set(func(v *vmSettings) { v.Unprotected = time.Time{} }); err != nil {
+		log.Warn("settings not written", "error", err)
+	}
+	w := &worker{
+		id: vm.ID, filter: f, settings: settings, standard: s.config.Frequency, jobs: s.jobs, log: log,
+		wake: make(chan struct{}, 1), retry: make(chan struct{}, 1),
+	}
+	w.shipper = &shipper{
+		id: vm.ID, writer: s.writer, backend: f.Backend, open: s.open, transfer: s.transfer,
+		directory: directory, settings: settings, observer: w, sizes: standardSizes(), log: log,
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	r := &running{worker: w, stop: cancel, done: make(chan struct{})}
+	s.workers[vm.ID] = r
+	go func() {
+		defer close(r.done)
+		defer cancel()
+		w.run(ctx)
+	}()
+}
+
+func (s *Service) vmDirectory(id string) string { return filepath.Join(s.config.StateDir, "vms", id) }
+
+// open returns the repository; it is opened, or created, when it is first
+// needed, so that a sidecar can start while the store is away.
+func (s *Service) open(ctx context.Context) (*replica.Repository, error) {
+	s.repositoryMu.Lock()
+	defer s.repositoryMu.Unlock()
+	if s.repository != nil {
+		return s.repository, nil
+	}
+	r, err := replica.OpenOrCreate(ctx, s.config.Store)
+	if err == nil {
+		s.repository = r
+	}
+	return r, err
+}
+
+// tellUnprotected marks VMs in the container as disabled whose protection was
+// ended when that could not be told to it.
+func (s *Service) tellUnprotected(ctx context.Context) {
+	entries, err := os.ReadDir(filepath.Join(s.config.StateDir, "vms"))
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		s.mu.Lock()
+		runs := s.workers[e.Name()] != nil
+		s.mu.Unlock()
+		if runs || !replica.ValidID(e.Name()) {
+			continue
+		}
+		settings, err := openSettings(s.vmDirectory(e.Name()))
+		if err != nil || settings.get().Unprotected.IsZero() {
+			continue
+		}
+		if err := s.disable(ctx, e.Name(), settings.get().Unprotected); err != nil {
+			s.config.Logger.Debug("end of protection not told to the container yet", "vm", e.Name(), "error", err)
+		}
+	}
+}
+
+// disable marks a VM in the container as disabled, and then drops what the
+// sidecar kept of it.
+func (s *Service) disable(ctx context.Context, id string, at time.Time) error {
+	repository, err := s.open(ctx)
+	if err != nil {
+		return err
+	}
+	vm, err := repository.NewestVM(ctx, id)
+	if err != nil && !errors.Is(err, replica.ErrUnknownVM) {
+		return err
+	}
+	if err == nil && vm.Disabled.IsZero() {
+		next := *vm
+		next.Generation++
+		next.Created = time.Now()
+		next.Disabled = at.UTC()
+		if err := repository.PutVM(ctx, next); err != nil {
+			return err
+		}
+	}
+	if err := os.RemoveAll(s.vmDirectory(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// find returns the worker of a VM, by its ID or name.
+func (s *Service) find(idOrName string) (*running, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r := s.workers[idOrName]; r != nil {
+		return r, nil
+	}
+	var names []string
+	for _, r := range s.workers {
+		name := r.name()
+		if name == idOrName {
+			return r, nil
+		}
+		names = append(names, name)
+	}
+	e := &api.Error{Code: api.CodeNotFound, Message: fmt.Sprintf("no VM %q is protected", idOrName)}
+	slices.Sort(names)
+	switch {
+	case len(names) > 0:
+		e.Hint = "these are: " + strings.Join(names, ", ")
+	case !slices.ContainsFunc(s.filters, func(f Filter) bool { return s.present[f.Mountpoint] }):
+		e.Hint = "no filter runs: start one with: lifeboat mount"
+	default:
+		e.Hint = "no VM is protected yet: lifeboat protect"
+	}
+	return nil, e
+}
+
+// await returns when the VM has a worker, or soon anyway.
+func (s *Service) await(ctx context.Context, id string) {
+	ctx, cancel := context.WithTimeout(ctx, 2*lookAround)
+	defer cancel()
+	for ctx.Err() == nil {
+		followed := s.followed.next()
+		s.mu.Lock()
+		there := s.workers[id] != nil
+		s.mu.Unlock()
+		if there {
+			return
+		}
+		nudge(s.poke)
+		sleep(ctx, forever, followed, nil)
+	}
+}
+
+// filterOf returns the filter that a path, absolute and without symbolic links,
+// is seen through.
+func (s *Service) filterOf(ctx context.Context, path string) (Filter, bool) {
+	filters, _ := s.config.Filters.List(ctx) // those that answer are all that helps
+	var best Filter
+	found := false
+	for _, f := range filters {
+		if _, ok := f.relative(path); ok && (!found || len(f.Mountpoint) > len(best.Mountpoint)) {
+			best, found = f, true
+		}
+	}
+	return best, found
+}
