@@ -57,7 +57,7 @@ func newApp() *cli.App {
 		Commands: []*cli.Command{
 			mountCommand(), uploadCommand(),
 			protectCommand(), unprotectCommand(), statusCommand(), cutCommand(), pointsCommand(), resumeCommand(), jobsCommand(),
-			restoreCommand(), versionCommand(),
+			restoreCommand(), demoCommand(), versionCommand(),
 		},
 	}
 }
