@@ -142,3 +142,45 @@ func checkRebuild(t *rapid.T, s *source) {
 		}
 	}
 }
+
+// What a walk read beyond the place where the disk was cut afterwards is no part
+// of the point, though its segment has it.
+func TestWalkedThenCutOff(t *testing.T) {
+	s := newSource(t, t.TempDir(), 30*disk.BlockSize)
+	t.Cleanup(s.close)
+	d := s.disks[0]
+	for i := range d.content {
+		d.content[i] = byte(i>>4) | 1
+	}
+	s.walkOn(d, 30)
+	d.resize(10*disk.BlockSize+7, true)
+	s.cut()
+	d.resize(30*disk.BlockSize, false)
+	s.cut()
+	checkRestoredPoints(t, s)
+	for epoch := range s.points {
+		chain, err := s.repository.Chain(t.Context(), testVM, epoch)
+		if err != nil {
+			t.Fatal(err)
+		}
+		table, err := resync.Rebuild(t.Context(), filepath.Join(t.TempDir(), "anew"), resync.Identity{VM: testVM, Disk: d.id}, s.hasher,
+			s.repository, chain, nil, resync.State{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := table.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func checkRestoredPoints(t *testing.T, s *source) {
+	t.Helper()
+	for epoch := range s.points {
+		folder := t.TempDir()
+		if _, err := Restore(t.Context(), s.repository, testVM, epoch, folder, Options{}); err != nil {
+			t.Fatal(err)
+		}
+		checkRestored(t, s, epoch, folder)
+	}
+}

@@ -100,6 +100,27 @@ func TestRestoreRefusesToOverwrite(t *testing.T) {
 	}
 }
 
+// A file that appears while the restore is under way is not replaced either.
+func TestRestoreDoesNotReplaceWhatAppeared(t *testing.T) {
+	s := threePoints(t)
+	folder := t.TempDir()
+	path := filepath.Join(folder, s.disks[0].path)
+	_, err := Restore(t.Context(), s.repository, testVM, 3, folder, Options{Progress: func(Progress) {
+		if err := os.WriteFile(path, []byte("mine"), 0o600); err != nil {
+			t.Error(err)
+		}
+	}})
+	if !errors.Is(err, ErrTargetExists) {
+		t.Errorf("%v", err)
+	}
+	if b, err := os.ReadFile(path); err != nil || string(b) != "mine" {
+		t.Errorf("the file is now %q, %v", b, err)
+	}
+	if found := files(t, folder); len(found) != 1 {
+		t.Errorf("left behind: %v", found)
+	}
+}
+
 func max2(a, b Progress) Progress {
 	return Progress{
 		Fetched: max(a.Fetched, b.Fetched), ToFetch: max(a.ToFetch, b.ToFetch),

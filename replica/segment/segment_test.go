@@ -96,7 +96,7 @@ func TestSegmentHoldsWhatWasAdded(t *testing.T) {
 			}
 			want := map[disk.Block][]byte{}
 			var at disk.Block
-			for range rapid.IntRange(0, 6).Draw(t, "pieces") {
+			for range rapid.IntRange(0, 4).Draw(t, "pieces") {
 				at += disk.Block(rapid.Uint64Range(0, 3).Draw(t, "gap"))
 				n := rapid.IntRange(1, 80).Draw(t, "blocks")
 				extent := disk.Extent{Start: at, Count: uint64(n)}
@@ -272,6 +272,23 @@ func TestDamageIsNoticed(t *testing.T) {
 	check("another segment", 0, other.Content)
 	// The same blob but for its tail: what a swapped footer would claim.
 	check("another tail", 0, append(slices.Clone(whole[:len(whole)-FooterSize]), other.Content[len(other.Content)-FooterSize:]...))
+	// Another segment of the same size, right in itself.
+	var twins []Sealed
+	for seed := range uint64(2) {
+		if err := w.Reset(Header{Kind: Delta, Disk: testDisk, Epoch: 1}); err != nil {
+			t.Fatal(err)
+		}
+		add(t, w, 1, noise(20+seed, disk.BlockSize))
+		twin, err := w.Finish("x")
+		if err != nil {
+			t.Fatal(err)
+		}
+		twin.Content = slices.Clone(twin.Content)
+		twins = append(twins, twin)
+	}
+	if _, err := readAll(twins[0].Content, twins[1].Ref); !errors.Is(err, blobstore.ErrCorrupt) || len(twins[0].Content) != len(twins[1].Content) {
+		t.Errorf("a segment of the same size in the place of another: %v", err)
+	}
 	if w.Add(9, nil, nil) == nil || w.AddZero(disk.Extent{Count: 1}) == nil {
 		t.Error("a finished segment was added to")
 	}
