@@ -41,7 +41,7 @@ type filter struct {
 
 	fuseDevice  atomic.Int32  // /dev/fuse while it is mounted, else -1
 	mountDevice atomic.Uint64 // st_dev of the mount, 0 if there is none
-	passthrough atomic.Bool // the kernel does it, and may
+	passthrough atomic.Bool   // the kernel does it, and may
 
 	// protect, if set, gives every new regular file its disk: for tests.
 	protect func(FileID) Disk

@@ -24,6 +24,9 @@ type Mount struct {
 // requests from then on. An empty mountPoint is the folder itself. A dead
 // lifeboat mount on it is taken away first.
 //
+// This process itself must not use files on the mount: Go's runtime polls every
+// file that it opens, in a way that leaves the readers no chance to answer.
+//
 // A FS is mounted once. Mount sets the umask of the process to 0: the modes of
 // new files are the callers'.
 func (fs *FS) Mount(mountPoint string) (*Mount, error) {

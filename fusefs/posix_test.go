@@ -9,9 +9,17 @@ import (
 	"github.com/hanwen/go-fuse/v2/posixtest"
 )
 
+// wrongCase expects two descriptors of one process to be in each other's way
+// with locks that belong to the process. It fails on every local file system
+// and go-fuse leaves it out as well; TestLocks has what it means to test.
+const wrongCase = "FcntlFlockLocksFile"
+
 // runPOSIX runs go-fuse's conformance suite, entire, on a mount.
 func runPOSIX(t *testing.T, s *served) {
 	for _, name := range slices.Sorted(maps.Keys(posixtest.All)) {
+		if name == wrongCase {
+			continue
+		}
 		t.Run(name, func(t *testing.T) {
 			dir := s.path(name)
 			must(t, os.Mkdir(dir, 0o755))

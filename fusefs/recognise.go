@@ -63,8 +63,16 @@ func (f *filter) looksLikeDisk(n *node, fd int) bool {
 	if err := syscall.Fstat(fd, &s); err != nil {
 		return true // in doubt it can be protected
 	}
+	if s.Size == 0 {
+		return false
+	}
+	look, err := reopen(fd, unix.O_RDONLY|unix.O_NOATIME) // nobody has read it yet
+	if err != nil {
+		return true
+	}
+	defer closeFD(look)
 	return contentOfDisk(s.Size, func(p []byte, offset int64) bool {
-		k, err := unix.Pread(fd, p, offset)
+		k, err := unix.Pread(look, p, offset)
 		return err == nil && k == len(p)
 	})
 }
