@@ -95,26 +95,40 @@ func join(x *segment.Index, plan []fetch, n int, m replica.Mapping) []fetch {
 	return append(plan, fetch{first: n, count: 1, mappings: []replica.Mapping{m}})
 }
 
+// buffers are what a fetch and a verification work in.
+type buffers struct{ stored, data []byte }
+
+// buffers returns some that nobody uses; give them back to r.pool.
+func (r *restore) buffers() *buffers {
+	if b, ok := r.pool.Get().(*buffers); ok {
+		return b
+	}
+	return new(buffers)
+}
+
 // fetch makes one GET and writes what it brought.
 func (r *restore) fetch(ctx context.Context, t *target, blob string, x *segment.Index, f fetch) error {
-	stored, err := segment.ReadFrames(ctx, r.repository.Store(), blob, x, f.first, f.count)
+	b := r.buffers()
+	defer r.pool.Put(b)
+	stored, err := segment.ReadFrames(ctx, r.repository.Store(), blob, x, f.first, f.count, b.stored)
 	if err != nil {
 		return err
 	}
+	b.stored = stored
 	t.fetched.Add(int64(len(stored)))
-	var data []byte
 	var written int64
 	decoded := -1
 	for _, m := range f.mappings {
 		n := x.FrameOf(m.First)
 		if n != decoded {
-			if data, err = r.decoder.Decode(x, n, x.Stored(stored, f.first, n), data); err != nil {
+			data, err := r.decoder.Decode(x, n, x.Stored(stored, f.first, n), b.data)
+			if err != nil {
 				return &segment.DamageError{Blob: blob, Cause: err}
 			}
-			decoded = n
+			b.data, decoded = data, n
 		}
 		skip := int(m.First-x.Frames[n].First) * disk.BlockSize
-		if err := t.writeBlocks(m.Start, data[skip:skip+int(m.Count)*disk.BlockSize]); err != nil {
+		if err := t.writeBlocks(m.Start, b.data[skip:skip+int(m.Count)*disk.BlockSize]); err != nil {
 			return err
 		}
 		written += int64(m.Count) * disk.BlockSize

@@ -62,6 +62,8 @@ type restore struct {
 	chain      []replica.Point
 	targets    []*target
 
+	pool sync.Pool // of *buffers
+
 	mu       sync.Mutex // guards progress, and is held while it is told
 	progress Progress
 }

@@ -70,7 +70,12 @@ func (r *restore) verify(ctx context.Context, t *target) error {
 // blocks or with the disk.
 func (r *restore) sumPiece(t *target, offset, length int64) (segment.DiskSum, error) {
 	var sum segment.DiskSum
-	data := make([]byte, length)
+	b := r.buffers()
+	defer r.pool.Put(b)
+	if int64(cap(b.stored)) < length {
+		b.stored = make([]byte, verifySize)
+	}
+	data := b.stored[:length]
 	if n, err := t.file.ReadAt(data, offset); int64(n) < length {
 		if errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF

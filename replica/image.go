@@ -76,7 +76,7 @@ func (i *Image) readExtent(ctx context.Context, e Mapping, p []byte, offset int6
 	}
 	for frame := x.FrameOf(e.First); e.Count > 0; frame++ {
 		f := x.Frames[frame]
-		stored, err := segment.ReadFrames(ctx, i.repository.store, blob, x, frame, 1)
+		stored, err := segment.ReadFrames(ctx, i.repository.store, blob, x, frame, 1, nil)
 		if err != nil {
 			return err
 		}

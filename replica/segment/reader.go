@@ -19,7 +19,7 @@ func ReadIndex(ctx context.Context, store blobstore.Store, blob string, ref Ref)
 	if err := ref.Validate(); err != nil {
 		return nil, err
 	}
-	tail, err := fetch(ctx, store, blob, ref.IndexOffset, ref.Size-ref.IndexOffset)
+	tail, err := fetch(ctx, store, blob, ref.IndexOffset, ref.Size-ref.IndexOffset, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -41,7 +41,7 @@ func FindIndex(ctx context.Context, store blobstore.Store, blob, name string, si
 	if size < headerSize+indexFixed+FooterSize || size > MaxSize {
 		return nil, Ref{}, &DamageError{Blob: blob, Cause: fmt.Errorf("%d bytes are no segment", size)}
 	}
-	last, err := fetch(ctx, store, blob, size-FooterSize, FooterSize)
+	last, err := fetch(ctx, store, blob, size-FooterSize, FooterSize, nil)
 	if err != nil {
 		return nil, Ref{}, err
 	}
@@ -49,7 +49,7 @@ func FindIndex(ctx context.Context, store blobstore.Store, blob, name string, si
 	if err != nil {
 		return nil, Ref{}, &DamageError{Blob: blob, Cause: err}
 	}
-	tail, err := fetch(ctx, store, blob, f.indexOffset, size-f.indexOffset)
+	tail, err := fetch(ctx, store, blob, f.indexOffset, size-f.indexOffset, nil)
 	if err != nil {
 		return nil, Ref{}, err
 	}
@@ -114,11 +114,11 @@ func (d *Decoder) Decode(x *Index, n int, stored, dst []byte) ([]byte, error) {
 }
 
 // ReadFrames fetches the stored bytes of the frames from first on, count of
-// them, with one ranged GET. Cut it with Stored.
-func ReadFrames(ctx context.Context, store blobstore.Store, blob string, x *Index, first, count int) ([]byte, error) {
+// them, with one ranged GET, into dst if there is room. Cut it with Stored.
+func ReadFrames(ctx context.Context, store blobstore.Store, blob string, x *Index, first, count int, dst []byte) ([]byte, error) {
 	last := x.Frames[first+count-1]
 	start := int64(x.Frames[first].Offset)
-	return fetch(ctx, store, blob, start, int64(last.Offset)+int64(last.Stored)-start)
+	return fetch(ctx, store, blob, start, int64(last.Offset)+int64(last.Stored)-start, dst)
 }
 
 // Stored cuts frame n out of what ReadFrames brought from frame first on.
@@ -127,18 +127,22 @@ func (x *Index) Stored(fetched []byte, first, n int) []byte {
 	return fetched[start : start+x.Frames[n].Stored]
 }
 
-// fetch reads a range of a blob. A blob that is missing or too short is damage.
-func fetch(ctx context.Context, store blobstore.Store, blob string, offset, length int64) ([]byte, error) {
+// fetch reads a range of a blob, into dst if there is room. A blob that is
+// missing or too short is damage.
+func fetch(ctx context.Context, store blobstore.Store, blob string, offset, length int64, dst []byte) ([]byte, error) {
 	r, err := store.Get(ctx, blob, offset, length)
 	if err != nil {
 		return nil, readError(blob, err)
 	}
-	data := make([]byte, length)
-	_, err = io.ReadFull(r, data)
+	if int64(cap(dst)) < length {
+		dst = make([]byte, length)
+	}
+	dst = dst[:length]
+	_, err = io.ReadFull(r, dst)
 	if err = errors.Join(err, r.Close()); err != nil {
 		return nil, readError(blob, err)
 	}
-	return data, nil
+	return dst, nil
 }
 
 // readError tells damage from a fault of the way to the store.

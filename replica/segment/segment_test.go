@@ -56,7 +56,7 @@ func readAll(content []byte, ref Ref) (map[disk.Block][]byte, error) {
 	}
 	var data []byte
 	for n := range x.Frames {
-		stored, err := ReadFrames(background(), store, "blob", x, n, 1)
+		stored, err := ReadFrames(background(), store, "blob", x, n, 1, nil)
 		if err != nil {
 			return nil, err
 		}
