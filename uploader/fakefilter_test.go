@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"lifeboat/disk"
+	"lifeboat/replica/segment"
 	"lifeboat/tracker"
 	"lifeboat/tracker/control"
 )
@@ -235,7 +236,7 @@ func (f *fakeFilter) Allocated(_ context.Context, id, diskID string, from disk.B
 	block := make([]byte, disk.BlockSize)
 	data := func(b disk.Block) bool {
 		readAt(content, block, b.Offset())
-		return b%7 == 3 || slices.ContainsFunc(block, func(c byte) bool { return c != 0 })
+		return b%7 == 3 || !segment.IsZero(block)
 	}
 	for from < end && !data(from) {
 		from++

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"testing"
 
 	"lifeboat/replica"
 	"lifeboat/replica/blobstore/blobstoretest"
@@ -39,6 +40,8 @@ type rig struct {
 	state   string
 	shipper *shipper
 	events  recorder
+	// transfer outlives the sidecars of the test: buffers are dear to make.
+	transfer *transfer
 }
 
 // recorder is an observer that notes what it is told.
@@ -65,7 +68,12 @@ func smallSizes() sizes {
 
 func newRig(t failer, state string, faults ...blobstoretest.Fault) *rig {
 	t.Helper()
-	r := &rig{filter: newFakeFilter(), memory: newMemory(), state: state}
+	return newRigWith(t, newTransfer(2), state, faults...)
+}
+
+func newRigWith(t failer, buffers *transfer, state string, faults ...blobstoretest.Fault) *rig {
+	t.Helper()
+	r := &rig{filter: newFakeFilter(), memory: newMemory(), state: state, transfer: buffers}
 	r.store = blobstoretest.NewFaulty(r.memory, faults...)
 	_, err := r.filter.Protect(context.Background(), tracker.Spec{ID: vmID, Name: "web", Disks: []tracker.DiskSpec{
 		{ID: diskA, Path: "web/a.img"}, {ID: diskB, Path: "web/b.img"},
@@ -75,6 +83,22 @@ func newRig(t failer, state string, faults ...blobstoretest.Fault) *rig {
 	}
 	r.boot(t)
 	return r
+}
+
+// stateDir returns a directory in memory where there is such a thing: the tests
+// kill sidecars, not hosts, and need not wait for a disk's syncs.
+func stateDir(t *testing.T) string {
+	t.Helper()
+	parent := "/dev/shm"
+	if _, err := os.Stat(parent); err != nil {
+		parent = t.TempDir()
+	}
+	dir, err := os.MkdirTemp(parent, "lifeboat-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
 }
 
 // boot kills the sidecar and starts another on the same state directory.
@@ -89,7 +113,7 @@ func (r *rig) boot(t failer) {
 		t.Fatalf("settings: %v", err)
 	}
 	r.shipper = &shipper{
-		id: vmID, writer: replica.NewID(), backend: r.filter, transfer: newTransfer(2), directory: directory, settings: settings,
+		id: vmID, writer: replica.NewID(), backend: r.filter, transfer: r.transfer, directory: directory, settings: settings,
 		observer: &r.events, sizes: smallSizes(), log: slog.New(slog.DiscardHandler),
 		open: func(ctx context.Context) (*replica.Repository, error) { return replica.OpenOrCreate(ctx, r.store) },
 	}

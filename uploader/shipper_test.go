@@ -64,7 +64,7 @@ func (r *rig) story(t failer, settle func()) {
 }
 
 func TestStoryWithoutFaults(t *testing.T) {
-	r := newRig(t, t.TempDir())
+	r := newRig(t, stateDir(t))
 	r.story(t, func() { r.mustSettle(t) })
 	if n := r.verify(t); n != 8 {
 		t.Errorf("%d recovery points, want 8", n)
@@ -76,20 +76,19 @@ func TestStoryWithoutFaults(t *testing.T) {
 
 // TestEveryOperationFails lets the 1st, 2nd, 3rd… operation on the store fail
 // until the story passes without one failing: with the operation done or not,
-// and with the sidecar killed there, its state kept or lost, or going on.
+// and with the sidecar killed there, its state kept or lost, or going on. Unless
+// LIFEBOAT_LONG is set, each of the six ways takes every third operation.
 func TestEveryOperationFails(t *testing.T) {
+	stride := 3
+	if os.Getenv("LIFEBOAT_LONG") != "" {
+		stride = 1
+	}
 	for _, effect := range []blobstoretest.Effect{blobstoretest.Fail, blobstoretest.LostReply} {
-		for _, after := range []string{"goes on", "is killed", "loses its state"} {
+		for i, after := range []string{"goes on", "is killed", "loses its state"} {
 			t.Run(fmt.Sprintf("effect %d, sidecar %s", effect, after), func(t *testing.T) {
 				t.Parallel()
-				stride := 1
-				if testing.Short() {
-					stride = 7
-				}
-				for n := 1; ; n += stride {
-					if !failOnce(t, n, effect, after) {
-						break
-					}
+				buffers := newTransfer(2)
+				for n := 1 + (i+int(effect))%stride; failOnce(t, buffers, n, effect, after); n += stride {
 				}
 			})
 		}
@@ -97,12 +96,8 @@ func TestEveryOperationFails(t *testing.T) {
 }
 
 // failOnce tells whether the fault struck.
-func failOnce(t *testing.T, n int, effect blobstoretest.Effect, after string) bool {
-	state, err := os.MkdirTemp(t.TempDir(), "state")
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := newRig(t, state, blobstoretest.Fault{Nth: n, Effect: effect})
+func failOnce(t *testing.T, buffers *transfer, n int, effect blobstoretest.Effect, after string) bool {
+	r := newRigWith(t, buffers, stateDir(t), blobstoretest.Fault{Nth: n, Effect: effect})
 	points := 0
 	r.story(t, func() {
 		for {
@@ -133,8 +128,8 @@ func failOnce(t *testing.T, n int, effect blobstoretest.Effect, after string) bo
 }
 
 func TestBytesShipped(t *testing.T) {
-	const blocks, changed = 16384, 1000
-	r := newRig(t, t.TempDir())
+	const blocks, changed = 2048, 250
+	r := newRig(t, stateDir(t))
 	r.shipper.sizes = standardSizes()
 	r.filter.write(vmID, diskA, 0, noise(1, blocks*disk.BlockSize))
 	r.mustSettle(t)
@@ -174,7 +169,7 @@ func TestBytesShipped(t *testing.T) {
 // durable is neither read nor shipped again.
 func TestWalkGoesOn(t *testing.T) {
 	const blocks = 400
-	r := newRig(t, t.TempDir())
+	r := newRig(t, stateDir(t))
 	r.filter.write(vmID, diskA, 0, noise(1, blocks*disk.BlockSize))
 	r.store.Add(blobstoretest.Fault{Op: blobstoretest.Put, Nth: 40, Within: ".seg"})
 	err := r.settle(t.Context())
@@ -208,7 +203,7 @@ func TestWalkGoesOn(t *testing.T) {
 
 func TestContainerThatLostPoints(t *testing.T) {
 	for _, dropSettings := range []bool{false, true} {
-		r := newRig(t, t.TempDir())
+		r := newRig(t, stateDir(t))
 		r.story(t, func() { r.mustSettle(t) })
 		points, err := r.shipper.repository.Epochs(t.Context(), vmID)
 		if err != nil {
@@ -237,7 +232,7 @@ func TestContainerThatLostPoints(t *testing.T) {
 }
 
 func TestForeignHistoryIsNotOverwritten(t *testing.T) {
-	r := newRig(t, t.TempDir())
+	r := newRig(t, stateDir(t))
 	r.story(t, func() { r.mustSettle(t) })
 	epoch := r.rollOver(t)
 	foreign := *r.shipper.newest.Manifest
@@ -272,7 +267,7 @@ func TestForeignHistoryIsNotOverwritten(t *testing.T) {
 }
 
 func TestRenamedDiskGetsANewDescription(t *testing.T) {
-	r := newRig(t, t.TempDir())
+	r := newRig(t, stateDir(t))
 	r.fill()
 	r.mustSettle(t)
 	r.filter.rename(vmID, 1, "web/new name.img")
