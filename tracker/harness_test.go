@@ -102,7 +102,11 @@ type host struct {
 	fs      *fakeFS
 	tracker *Tracker
 	disks   []*os.File
+	// beforeReopen, unless nil, is called once, between two trackers.
+	beforeReopen func()
 }
+
+var background = context.Background()
 
 var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
 
@@ -204,6 +208,10 @@ func (h *host) restart() {
 
 func (h *host) reopen() {
 	h.fs = &fakeFS{}
+	if f := h.beforeReopen; f != nil {
+		h.beforeReopen = nil
+		f()
+	}
 	var err error
 	h.tracker, err = Open(Config{Folder: h.folder, FileSystem: h.fs, Logger: quiet})
 	check(h.t, err)
@@ -233,7 +241,7 @@ type replicaDisk struct{ bytes []byte }
 // exact. The caller tells whether the floor counts.
 func (r *replicaDisk) apply(h *host, e Epoch, i int, useFloor bool) error {
 	ed := e.Disks[i]
-	changed, err := h.tracker.Changed(context.Background(), testSpec.ID, e.Number, ed.ID)
+	changed, err := h.tracker.Changed(background, testSpec.ID, e.Number, ed.ID)
 	if err != nil {
 		return err
 	}
@@ -246,7 +254,7 @@ func (r *replicaDisk) apply(h *host, e Epoch, i int, useFloor bool) error {
 	copy(next, r.bytes[:keep])
 	for _, x := range changed {
 		at := next[x.Start.Offset() : x.Start.Offset()+int64(x.Count)*disk.BlockSize]
-		if err := h.tracker.ReadSealed(context.Background(), testSpec.ID, e.Number, ed.ID, at, x.Start.Offset()); err != nil {
+		if err := h.tracker.ReadSealed(background, testSpec.ID, e.Number, ed.ID, at, x.Start.Offset()); err != nil {
 			return err
 		}
 	}

@@ -3,6 +3,7 @@ package tracker
 import (
 	"errors"
 	"fmt"
+	"os"
 
 	"golang.org/x/sys/unix"
 
@@ -21,10 +22,10 @@ const (
 
 var errNoSpace = errors.New("the file system of the disks is almost full: free some space")
 
-// room fails if less than reserve bytes are free.
-func (t *Tracker) room(reserve uint64) error {
+// roomIn fails if less than reserve bytes are free where the folder lies.
+func roomIn(folder *os.File, reserve uint64) error {
 	var s unix.Statfs_t
-	if err := unix.Fstatfs(int(t.cfg.Folder.Fd()), &s); err != nil {
+	if err := unix.Fstatfs(int(folder.Fd()), &s); err != nil {
 		return fmt.Errorf("look for free space: %w", err)
 	}
 	free, total := s.Bavail*uint64(s.Bsize), s.Blocks*uint64(s.Bsize)

@@ -57,6 +57,8 @@ func (t *Tracker) mend(ctx context.Context) {
 }
 
 func (t *Tracker) mendOnce() {
+	t.mending.Lock()
+	defer t.mending.Unlock()
 	whole := t.repair()
 	for _, v := range t.list() {
 		v.mu.Lock()

@@ -2,7 +2,6 @@ package tracker
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"os"
 	"testing"
@@ -57,7 +56,7 @@ func (m *model) truncate(t *rapid.T) {
 // rollover seals an epoch; while a walk is required, that is refused.
 func (m *model) rollover(t *rapid.T) {
 	vm := m.vm(t)
-	e, err := m.tracker.Rollover(context.Background(), testSpec.ID, 0)
+	e, err := m.tracker.Rollover(background, testSpec.ID, 0)
 	if vm.Walk.Required {
 		if !errors.Is(err, ErrWalkRequired) {
 			t.Fatalf("rollover while a walk is required: %v", err)
@@ -88,7 +87,7 @@ func (m *model) walkStep(t *rapid.T) {
 			return
 		}
 	}
-	e, err := m.tracker.Rollover(context.Background(), testSpec.ID, m.walk)
+	e, err := m.tracker.Rollover(background, testSpec.ID, m.walk)
 	check(t, err)
 	m.record(e)
 }
@@ -123,7 +122,7 @@ func (m *model) ship(t *rapid.T) {
 	if vm.Walk.Required {
 		walk = vm.Walk.Number
 	}
-	check(t, m.tracker.Acknowledge(context.Background(), testSpec.ID, e.Number, walk))
+	check(t, m.tracker.Acknowledge(background, testSpec.ID, e.Number, walk))
 	m.shipped = e.Number
 }
 
@@ -132,7 +131,7 @@ func (m *model) ship(t *rapid.T) {
 func (m *model) peek(t *rapid.T) {
 	for _, e := range m.vm(t).Sealed {
 		for i, ed := range e.Disks {
-			changed, err := m.tracker.Changed(context.Background(), testSpec.ID, e.Number, ed.ID)
+			changed, err := m.tracker.Changed(background, testSpec.ID, e.Number, ed.ID)
 			check(t, err)
 			if changed.Blocks() != ed.Blocks {
 				t.Fatalf("epoch %d says %d blocks, has %d", e.Number, ed.Blocks, changed.Blocks())
@@ -140,7 +139,7 @@ func (m *model) peek(t *rapid.T) {
 			want := m.snapshots[e.Number][i]
 			for _, x := range changed {
 				p := make([]byte, x.Count*disk.BlockSize)
-				check(t, m.tracker.ReadSealed(context.Background(), testSpec.ID, e.Number, ed.ID, p, x.Start.Offset()))
+				check(t, m.tracker.ReadSealed(background, testSpec.ID, e.Number, ed.ID, p, x.Start.Offset()))
 				expect := make([]byte, len(p))
 				copy(expect, want[x.Start.Offset():])
 				if !bytes.Equal(p, expect) {
@@ -209,12 +208,12 @@ func (m *model) failResize(t *rapid.T) {
 
 func (m *model) requireWalk(t *rapid.T) {
 	if rapid.IntRange(0, 3).Draw(t, "rarely") == 0 {
-		check(t, m.tracker.RequireWalk(context.Background(), testSpec.ID, "the model wants it"))
+		check(t, m.tracker.RequireWalk(background, testSpec.ID, "the model wants it"))
 	}
 }
 
 func (m *model) vm(t *rapid.T) VM {
-	vm, err := m.tracker.VM(context.Background(), testSpec.ID)
+	vm, err := m.tracker.VM(background, testSpec.ID)
 	check(t, err)
 	return vm
 }
@@ -238,7 +237,7 @@ func TestLaw(t *testing.T) {
 		check(rt, err)
 		m := &model{host: startHost(rt, dir, 3<<20+512, 1<<20), snapshots: map[uint64][][]byte{}}
 		defer m.stop()
-		_, err = m.tracker.Protect(context.Background(), testSpec)
+		_, err = m.tracker.Protect(background, testSpec)
 		check(rt, err)
 		rt.Repeat(map[string]func(*rapid.T){
 			"write": m.write, "write again": m.write, "punch": m.punch, "truncate": m.truncate,

@@ -76,6 +76,8 @@ type Tracker struct {
 	log         *changelog.Log
 	imageFolder *os.Root
 	live        *liveness
+	// room fails if less than reserve bytes are free. Tests replace it.
+	room func(reserve uint64) error
 
 	mu  sync.RWMutex // guards vms
 	vms map[changelog.ID]*vm
@@ -85,6 +87,7 @@ type Tracker struct {
 	incomplete atomic.Bool
 	events     eventBook
 
+	mending sync.Mutex // one round at a time
 	wake    chan struct{}
 	stop    context.CancelFunc
 	workers sync.WaitGroup
@@ -109,6 +112,7 @@ func Open(cfg Config) (_ *Tracker, err error) {
 	}
 	defer own.Close() //nolint:errcheck // only directory descriptors
 	t := &Tracker{cfg: cfg, vms: map[changelog.ID]*vm{}, wake: make(chan struct{}, 1)}
+	t.room = func(reserve uint64) error { return roomIn(cfg.Folder, reserve) }
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, t.release(false))
