@@ -80,7 +80,9 @@ func (f *filter) open(n *node, access uint32, out *fuse.OpenOut) error {
 // decide chooses who serves a file from its first open on; opening and gate are
 // held.
 func (f *filter) decide(n *node, fd int) use {
-	if !f.passthrough.Load() || n.disk != nil || f.looksLikeDisk(n, fd) {
+	// The kernel writes to a passed-through file with this process's rights, so
+	// nobody would clear suid and sgid bits.
+	if !f.passthrough.Load() || n.disk != nil || n.setid.Load() || f.looksLikeDisk(n, fd) {
 		return useFilter
 	}
 	if err := f.openBacking(n, fd); err != nil {

@@ -152,6 +152,9 @@ func opened(flags int, do func(f *os.File) error) func(path string) error {
 		if err != nil {
 			return err
 		}
+		if do == nil {
+			return f.Close()
+		}
 		if err := do(f); err != nil {
 			_ = f.Close()
 			return err
