@@ -15,7 +15,7 @@ import (
 type DamagedPointError struct {
 	Damage *segment.DamageError
 	// Older is the epoch of the newest recovery point before it that does not
-	// need that blob; 0 if there is none.
+	// need that blob; 0 if none is known.
 	Older uint64
 	err   error
 }
@@ -23,7 +23,7 @@ type DamagedPointError struct {
 // Error names the blob and the way out.
 func (e *DamagedPointError) Error() string {
 	if e.Older == 0 {
-		return fmt.Sprintf("%v; no older recovery point does without it", e.err)
+		return fmt.Sprintf("%v; no older recovery point is known to do without it", e.err)
 	}
 	return fmt.Sprintf("%v; the newest recovery point that does not need it is that of epoch %d", e.err, e.Older)
 }

@@ -94,11 +94,30 @@ func FindPoint(ctx context.Context, repository *replica.Repository, vm string, s
 		p, err := repository.Point(ctx, vm, chosen.Epoch)
 		return p, advise(ctx, repository, vm, nil, err)
 	}
-	points, err := repository.Points(ctx, vm, epochs)
-	if err != nil {
-		return replica.Point{}, advise(ctx, repository, vm, nil, err)
+	p, err := findByTime(ctx, repository, vm, epochs, s)
+	return p, advise(ctx, repository, vm, nil, err)
+}
+
+// findByTime reads manifests from the newest on, many at a time, until one fits.
+// What lies behind that one is not looked at, so it may be damaged.
+func findByTime(ctx context.Context, repository *replica.Repository, vm string, epochs []uint64, s Selector) (replica.Point, error) {
+	for size := 64; len(epochs) > 0; {
+		from := max(0, len(epochs)-size)
+		points, err := repository.Points(ctx, vm, epochs[from:])
+		if err != nil && size > 1 {
+			size = 1 // one of them fails, which matters only if it is reached
+			continue
+		}
+		if err != nil {
+			return replica.Point{}, err
+		}
+		p, err := SelectPoint(points, s)
+		if err == nil || from == 0 {
+			return p, err
+		}
+		epochs = epochs[:from]
 	}
-	return SelectPoint(points, s)
+	return SelectPoint(nil, s)
 }
 
 // ErrTargetExists tells that a restore would have overwritten files.

@@ -88,11 +88,24 @@ func TestFindPointReadsWhatItNeeds(t *testing.T) {
 	if !errors.Is(err, replica.ErrNoPoint) {
 		t.Errorf("epoch 9: %v", err)
 	}
+	_, err = FindPoint(t.Context(), s.repository, testVM, Selector{Time: s.clock.Add(-time.Hour)})
+	if !errors.Is(err, replica.ErrNoPoint) {
+		t.Errorf("an hour ago: %v", err)
+	}
+	whole := s.store.blobs[replica.PointBlob(testVM, 1)]
+	s.store.blobs[replica.PointBlob(testVM, 1)] = []byte("{}")
+	if n := find(Selector{Time: s.clock.Add(-2 * time.Minute)}); n != 2 {
+		t.Errorf("before it there is damage, and the point of two minutes ago is %d", n)
+	}
+	s.store.blobs[replica.PointBlob(testVM, 1)] = whole
 	s.store.blobs[replica.PointBlob(testVM, 3)] = []byte("{}")
 	if n := find(Selector{Epoch: 1}); n != 1 {
 		t.Errorf("beside a damaged manifest, epoch 1 is %d", n)
 	}
 	var damaged *DamagedPointError
+	if _, err := FindPoint(t.Context(), s.repository, testVM, Selector{Time: s.clock}); !errors.As(err, &damaged) || damaged.Older != 2 {
+		t.Errorf("the newest manifest is damaged, and its time unknown: %v", err)
+	}
 	if _, err := FindPoint(t.Context(), s.repository, testVM, Selector{}); !errors.As(err, &damaged) || damaged.Older != 2 {
 		t.Errorf("the newest manifest is damaged: %v", err)
 	}

@@ -172,7 +172,9 @@ func (t *Table) sync() error {
 // State returns what the table is true for.
 func (t *Table) State() State { return t.header.state }
 
-// Sum returns the disk checksum of what the table is true for.
+// Sum returns the disk checksum of what the table is true for; between Begin and
+// Commit, that of what it was changed to so far, unless the table was opened
+// dirty: then it is known after Commit.
 func (t *Table) Sum() segment.DiskSum { return t.header.sum }
 
 // Hasher returns the hasher of the table's checksums.
