@@ -110,7 +110,7 @@ func TestAttachQuiesces(t *testing.T) {
 	const size = 1 << 20
 	must(t, os.WriteFile(s.below("disk"), make([]byte, size), 0o644))
 	id := s.identify(t, "disk")
-	for round := range 20 {
+	for round := range 8 {
 		stop := make(chan struct{})
 		var writers sync.WaitGroup
 		for w := range 4 {
