@@ -2,6 +2,7 @@ package uploader
 
 import (
 	"fmt"
+	"slices"
 
 	"lifeboat/tracker"
 )
@@ -45,6 +46,11 @@ func decide(s situation) step {
 	switch {
 	case s.newest >= s.vm.Open:
 		return step{kind: stepDiverged, reason: fmt.Sprintf("the container has a recovery point of epoch %d, but the filter is only at epoch %d", s.newest, s.vm.Open)}
+	case walk.Required && closed && !isSealed(s.vm, s.newest):
+		// The filter merged the epoch into the next one before it could be
+		// acknowledged. With it, the next one took over a floor that means
+		// nothing: see the comment of package replica.
+		return step{kind: stepRequireWalk, reason: "the epoch that closed the walk was merged before it was acknowledged"}
 	case walk.Required && closed:
 		return step{kind: stepAcknowledge, epoch: s.newest, walk: walk.Number}
 	case walk.Required && len(s.vm.Sealed) > 0 && s.vm.Sealed[0].Number <= s.newest:
@@ -65,4 +71,8 @@ func decide(s situation) step {
 		return step{kind: stepShip, sealed: s.vm.Sealed[0]}
 	}
 	return step{kind: stepIdle}
+}
+
+func isSealed(vm tracker.VM, epoch uint64) bool {
+	return slices.ContainsFunc(vm.Sealed, func(e tracker.Epoch) bool { return e.Number == epoch })
 }

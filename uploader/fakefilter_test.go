@@ -23,6 +23,7 @@ type fakeFilter struct {
 	vms   map[string]*fakeVM
 	away  bool // every call fails as if nobody listened
 	reads int64
+	files map[string][]byte // what is in the folder before it is protected
 }
 
 type fakeVM struct {
@@ -113,7 +114,8 @@ func (f *fakeFilter) Protect(_ context.Context, spec tracker.Spec) (tracker.VM, 
 	}
 	for _, d := range spec.Disks {
 		vm.Disks = append(vm.Disks, tracker.Disk{ID: d.ID, Path: d.Path})
-		vm.disks[d.ID] = &fakeDisk{marks: map[disk.Block]bool{}}
+		content := slices.Clone(f.files[d.Path])
+		vm.disks[d.ID] = &fakeDisk{content: content, floor: int64(len(content)), marks: map[disk.Block]bool{}}
 	}
 	f.vms[spec.ID] = vm
 	return vm.copy(), nil
