@@ -113,6 +113,31 @@ func TestConcurrent(t *testing.T) {
 	t.Logf("%d epochs, %d merged", epochs, merged)
 }
 
+// TestGate: no rollover happens between the announcement of a change and its
+// end, and no change while the size changes.
+func TestGate(t *testing.T) {
+	h := startHost(t, t.TempDir(), 1<<20, 1<<20)
+	defer h.stop()
+	protect(t, h)
+	v, err := h.tracker.vm(testSpec.ID)
+	check(t, err)
+	d := v.disks[0]
+	d.BeginChange(0, 1)
+	if d.gate.TryLock() {
+		t.Fatal("a rollover could happen within a change")
+	}
+	d.EndChange()
+	d.BeginResize(0)
+	if d.gate.TryRLock() {
+		t.Fatal("a change could happen while the size changes")
+	}
+	d.EndResize()
+	if !d.gate.TryLock() {
+		t.Fatal("the gate stays closed")
+	}
+	d.gate.Unlock()
+}
+
 // newestIn returns the newest number among a writer's blocks, each of which
 // must be of one write.
 func newestIn(t *testing.T, p []byte, writer, blocks int) uint64 {

@@ -53,6 +53,14 @@ func (m *model) truncate(t *rapid.T) {
 	check(t, m.fs.truncate(m.drawDisk(t), int64(rapid.IntRange(0, maxModelDisk).Draw(t, "size"))))
 }
 
+// cutAndGrow leaves a disk as long as it was, with zeros that nobody wrote.
+func (m *model) cutAndGrow(t *rapid.T) {
+	f := m.drawDisk(t)
+	was := int64(len(content(t, f)))
+	check(t, m.fs.truncate(f, int64(rapid.IntRange(0, int(was)).Draw(t, "size"))))
+	check(t, m.fs.truncate(f, was))
+}
+
 // rollover seals an epoch; while a walk is required, that is refused.
 func (m *model) rollover(t *rapid.T) {
 	vm := m.vm(t)
@@ -239,9 +247,20 @@ func TestLaw(t *testing.T) {
 		defer m.stop()
 		_, err = m.tracker.Protect(background, testSpec)
 		check(rt, err)
+		// Most of what can go wrong needs a replica with something in it.
+		for _, f := range m.disks {
+			check(rt, m.fs.write(f, bytes.Repeat([]byte{0xd1}, 1<<20), 0))
+		}
+		if rapid.Bool().Draw(rt, "walked at first") {
+			for range len(m.walked) + 1 {
+				m.walkStep(rt)
+			}
+			m.ship(rt)
+		}
 		rt.Repeat(map[string]func(*rapid.T){
 			"write": m.write, "write again": m.write, "punch": m.punch, "truncate": m.truncate,
-			"rollover": m.rollover, "roll over again": m.rollover, "walk": m.walkStep, "walk on": m.walkStep,
+			"cut and grow": m.cutAndGrow,
+			"rollover":     m.rollover, "roll over again": m.rollover, "walk": m.walkStep, "walk on": m.walkStep,
 			"ship": m.ship, "peek": m.peek, "give up": m.giveUp, "lose": m.lose,
 			"kill": func(*rapid.T) { m.kill(nil) }, "restart": func(*rapid.T) { m.restart() },
 			"kill in change": m.killInChange, "kill in resize": m.killInResize, "fail resize": m.failResize,
