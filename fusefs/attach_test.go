@@ -43,7 +43,7 @@ func wantBusy(t *testing.T, err error, pid int) {
 		t.Fatalf("got %v, want a BusyError", err)
 	}
 	for _, h := range busy.Holders {
-		if h.PID == pid && h.Command == "cat" {
+		if h.PID == pid && h.Command != "" {
 			return
 		}
 	}
@@ -69,6 +69,11 @@ func TestAttachRefusesForeignWriter(t *testing.T) {
 		hold(t, s.below("disk.raw"), os.O_RDONLY)
 		must(t, s.fs.Attach(id, &recorder{t: t}))
 		s.fs.Detach(id)
+	})
+	t.Run("mapping", func(t *testing.T) {
+		l := startHelper(t, helper("map"), s.below("disk.raw"))
+		wantBusy(t, s.fs.Attach(id, &recorder{t: t}), l.command.Process.Pid)
+		must(t, l.end())
 	})
 	t.Run("writer", func(t *testing.T) {
 		pid := hold(t, s.below("disk.raw"), os.O_RDWR)

@@ -103,7 +103,7 @@ func (c *connection) negotiate(request, reply []byte) (int, error) {
 func (c *connection) receive(p []byte) (int, error) {
 	for {
 		k, err := unix.Read(c.device, p)
-		switch err { //nolint:errorlint // system calls return it bare
+		switch err {
 		case nil:
 			return k, nil
 		case unix.EINTR, unix.EAGAIN, unix.ENOENT: // a signal; a request that was taken back meanwhile
@@ -131,7 +131,7 @@ func (c *connection) serve(b *buffers) error {
 
 func (c *connection) send(reply []byte) {
 	_, err := unix.Write(c.device, reply)
-	if err != nil && err != unix.ENOENT && err != unix.ENODEV { //nolint:errorlint // system calls return it bare
+	if err != nil && err != unix.ENOENT && err != unix.ENODEV {
 		// ENOENT: whoever asked is gone.
 		c.filter.log.Error("the kernel refuses an answer", "error", err)
 	}

@@ -1,7 +1,9 @@
 package fusefs
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -18,6 +20,7 @@ const helperVariable = "LIFEBOAT_TEST_HELPER"
 
 var helpers = map[string]func(arguments json.RawMessage) error{
 	"write-mapped": helpWriteMapped,
+	"map":          helpMap,
 	"serve":        helpServe,
 }
 
@@ -89,8 +92,29 @@ func helpWriteMapped(arguments json.RawMessage) error {
 	})(w.Path)
 }
 
-// helpServe mounts a folder over itself, tells so, and serves until it is
-// killed.
+// helpMap keeps a file mapped for writing, its descriptor closed.
+func helpMap(arguments json.RawMessage) error {
+	var path string
+	if err := json.Unmarshal(arguments, &path); err != nil {
+		return err
+	}
+	return opened(os.O_RDWR, func(f *os.File) error {
+		_, err := unix.Mmap(int(f.Fd()), 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+		if err != nil {
+			return err
+		}
+		if err := f.Close(); err != nil {
+			return err
+		}
+		fmt.Println(ready)
+		_, err = io.Copy(io.Discard, os.Stdin) // until it is closed
+		os.Exit(0)
+		return err
+	})(path)
+}
+
+// helpServe mounts a folder over itself and serves until its standard input is
+// closed.
 func helpServe(arguments json.RawMessage) error {
 	var folder string
 	if err := json.Unmarshal(arguments, &folder); err != nil {
@@ -104,26 +128,48 @@ func helpServe(arguments json.RawMessage) error {
 	if err != nil {
 		return err
 	}
-	fmt.Println("serving")
-	return m.Wait()
+	fmt.Println(ready)
+	if _, err := io.Copy(io.Discard, os.Stdin); err != nil {
+		return err
+	}
+	return errors.Join(m.Unmount(context.Background()), fs.Close())
 }
 
-// startServing runs helpServe; kill ends it as a crash would.
-func startServing(t *testing.T, folder string) (kill func()) {
+// ready is what a helper says that goes on until its standard input is closed.
+const ready = "ready"
+
+// lasting is such a helper at work.
+type lasting struct {
+	command *exec.Cmd
+	in      io.WriteCloser
+}
+
+// startHelper starts a helper that lasts, and waits until it is ready.
+func startHelper(t *testing.T, c *exec.Cmd, arguments any) *lasting {
 	t.Helper()
-	c := helper("serve")
 	in, err := c.StdinPipe()
 	must(t, err)
 	out, err := c.StdoutPipe()
 	must(t, err)
 	must(t, c.Start())
-	must(t, json.NewEncoder(in).Encode(folder))
-	ready := make([]byte, len("serving\n"))
-	if _, err := io.ReadFull(out, ready); err != nil {
+	must(t, json.NewEncoder(in).Encode(arguments))
+	said := make([]byte, len(ready))
+	if _, err := io.ReadFull(out, said); err != nil {
 		t.Fatalf("the helper did not come up: %v", err)
 	}
-	return func() {
-		must(t, c.Process.Signal(syscall.SIGKILL))
-		_ = c.Wait() // says that it was killed
+	return &lasting{c, in}
+}
+
+// end lets it end by itself.
+func (l *lasting) end() error {
+	return errors.Join(l.in.Close(), l.command.Wait())
+}
+
+// kill ends it as a crash would.
+func (l *lasting) kill(t *testing.T) {
+	t.Helper()
+	must(t, l.command.Process.Signal(syscall.SIGKILL))
+	if err := l.command.Wait(); err == nil {
+		t.Error("the helper was not killed")
 	}
 }

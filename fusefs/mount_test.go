@@ -46,8 +46,7 @@ func TestDeadMount(t *testing.T) {
 	folder := t.TempDir()
 	must(t, os.WriteFile(filepath.Join(folder, "file"), []byte("data"), 0o644))
 	for range 2 {
-		kill := startServing(t, folder)
-		kill()
+		startHelper(t, helper("serve"), folder).kill(t)
 		if _, err := os.ReadDir(folder); !errors.Is(err, unix.ENOTCONN) {
 			t.Fatalf("a dead mount gives %v", err)
 		}

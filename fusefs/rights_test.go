@@ -128,7 +128,7 @@ func TestLocks(t *testing.T) {
 	must(t, err)
 	lock := &unix.Flock_t{Type: unix.F_WRLCK}
 	must(t, unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, lock))
-	if err := unix.FcntlFlock(second.Fd(), unix.F_OFD_SETLK, lock); err != unix.EAGAIN { //nolint:errorlint // returned bare
+	if err := unix.FcntlFlock(second.Fd(), unix.F_OFD_SETLK, lock); err != unix.EAGAIN {
 		t.Errorf("a second lock of an open file description: %v", err)
 	}
 	must(t, second.Close())
