@@ -48,13 +48,13 @@ func (t *Tracker) openDisk(path string) (*os.File, fileState, error) {
 		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV,
 	})
 	switch {
-	case err == unix.ENOENT:
+	case errors.Is(err, unix.ENOENT):
 		return nil, fileState{}, fmt.Errorf("disk %s: %w", path, os.ErrNotExist)
-	case err == unix.EISDIR:
+	case errors.Is(err, unix.EISDIR):
 		return nil, fileState{}, fmt.Errorf("%w: %s is a directory, not a disk", ErrInvalid, path)
-	case err == unix.ELOOP:
+	case errors.Is(err, unix.ELOOP):
 		return nil, fileState{}, fmt.Errorf("%w: %s is or leads through a symbolic link: name the disk file itself", ErrInvalid, path)
-	case err == unix.EXDEV:
+	case errors.Is(err, unix.EXDEV):
 		return nil, fileState{}, fmt.Errorf("%w: %s lies on another file system than the folder: mount that one too", ErrInvalid, path)
 	case err != nil:
 		return nil, fileState{}, fmt.Errorf("open disk %s: %w", path, err)
@@ -116,7 +116,7 @@ func (t *Tracker) pathOf(f *os.File) (string, bool) {
 // its Count is 0 at the end.
 func allocated(f *os.File, from disk.Block) (disk.Extent, error) {
 	start, err := unix.Seek(int(f.Fd()), from.Offset(), unix.SEEK_DATA)
-	if err == unix.ENXIO {
+	if errors.Is(err, unix.ENXIO) {
 		return disk.Extent{Start: from}, nil
 	}
 	if err != nil {

@@ -62,8 +62,8 @@ func (im *images) copyFrom(folder *os.Root, from *os.File, x disk.Extent) error 
 		in, out := offset, offset
 		n, err := unix.CopyFileRange(int(from.Fd()), &in, int(to.Fd()), &out, int(left), 0)
 		switch {
-		case err == unix.EINTR:
-		case err == unix.EXDEV || err == unix.EOPNOTSUPP || err == unix.EINVAL || err == unix.ENOSYS:
+		case errors.Is(err, unix.EINTR):
+		case errors.Is(err, unix.EXDEV), errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOSYS):
 			return copyBytes(to, from, offset, left)
 		case err != nil:
 			return fmt.Errorf("copy before-image: %w", err)
