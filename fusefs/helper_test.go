@@ -98,7 +98,7 @@ func helpMap(arguments json.RawMessage) error {
 	if err := json.Unmarshal(arguments, &path); err != nil {
 		return err
 	}
-	return opened(os.O_RDWR, func(f *os.File) error {
+	hold := opened(os.O_RDWR, func(f *os.File) error {
 		_, err := unix.Mmap(int(f.Fd()), 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 		if err != nil {
 			return err
@@ -108,9 +108,12 @@ func helpMap(arguments json.RawMessage) error {
 		}
 		fmt.Println(ready)
 		_, err = io.Copy(io.Discard, os.Stdin) // until it is closed
-		os.Exit(0)
 		return err
-	})(path)
+	})
+	if err := hold(path); !errors.Is(err, os.ErrClosed) {
+		return err // the file is closed already, which is as it should be
+	}
+	return nil
 }
 
 // helpServe mounts a folder over itself and serves until its standard input is
