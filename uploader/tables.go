@@ -60,6 +60,17 @@ func (s *shipper) dropTable(diskID string) {
 	}
 }
 
+// removeTable closes a table and deletes its file.
+func (s *shipper) removeTable(diskID string) error {
+	s.dropTable(diskID)
+	path, _ := s.tablePath(diskID)
+	err := os.Remove(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
 // newestEpoch returns 0 if there is no point.
 func (s *shipper) newestEpoch() uint64 {
 	if s.newest.Manifest == nil {
@@ -108,7 +119,7 @@ func (s *shipper) openTable(ctx context.Context, diskID string, walk uint64) (*r
 	}
 	s.log.Info("checksum table is made anew", "disk", diskID, "reason", err)
 	// It may be clean and wrong: it must not be found if this fails half-way.
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := s.removeTable(diskID); err != nil {
 		return nil, err
 	}
 	if s.newest.Manifest == nil {
@@ -156,25 +167,10 @@ func (s *shipper) bringForward(ctx context.Context, t *resync.Table, diskID stri
 func (s *shipper) mend(ctx context.Context, t *resync.Table, diskID string, walk uint64, dirty *resync.DirtyError) error {
 	target := dirty.Target
 	if target.Walk != 0 {
-		if target.Walk != walk || target.Epoch != s.newestEpoch() || s.walking != nil {
+		if target.Walk != walk || target.Epoch != s.newestEpoch() {
 			return fmt.Errorf("%w: %w", errMustRebuild, dirty)
 		}
-		// All that the walk shipped is laid over it, to the target and beyond.
-		if err := t.Begin(target); err != nil {
-			return err
-		}
-		err := s.eachWalked(ctx, diskID, walk, func(found []finished) error {
-			for _, f := range found {
-				if err := t.Apply(f.index); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-		return t.Commit(ctx)
+		return s.mendWalk(ctx, t, diskID, dirty)
 	}
 	p, err := s.repository.Point(ctx, s.id, target.Epoch)
 	if errors.Is(err, replica.ErrNoPoint) || err == nil && (p.Predecessor.Epoch != dirty.From.Epoch || dirty.From.Walk != 0 && dirty.From.Walk != p.Walk) {
@@ -184,6 +180,32 @@ func (s *shipper) mend(ctx context.Context, t *resync.Table, diskID string, walk
 		return err
 	}
 	return s.overlay(ctx, t, diskID, p, target)
+}
+
+// mendWalk lays the segments of the walk under way over a table again, up to
+// where it was to have them.
+func (s *shipper) mendWalk(ctx context.Context, t *resync.Table, diskID string, dirty *resync.DirtyError) error {
+	if err := t.Begin(dirty.Target); err != nil {
+		return err
+	}
+	var c coverage
+	err := s.eachWalked(ctx, diskID, dirty.Target.Walk, func(found []finished) error {
+		for _, f := range c.add(found) {
+			if f.covered.Start < dirty.Target.Position {
+				if err := t.Apply(f.index); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if c.position < dirty.Target.Position {
+		return fmt.Errorf("%w: the container lacks segments: %w", errMustRebuild, dirty)
+	}
+	return t.Commit(ctx)
 }
 
 // overlay lays a point over a table that is true for the one before, and

@@ -33,61 +33,14 @@ type walk struct {
 
 // walkedDisk is how far a walk is with a disk.
 type walkedDisk struct {
-	// table has, over the newest point, all of the segments in refs.
+	coverage
+	// table has, over the newest point, the segments in refs, in their order.
 	table *resync.Table
-	// covered are the extents that need not be walked any more, ascending.
-	covered []disk.Extent
+	// claimed is up to where the table said to have the walk's segments when
+	// it was opened.
+	claimed disk.Block
 	refs    []segment.Ref
 	blocks  uint64
-	bytes   int64
-}
-
-// cover adds an extent to those that are covered.
-func (d *walkedDisk) cover(x disk.Extent) {
-	if x.Count == 0 {
-		return
-	}
-	d.covered = append(d.covered, x)
-	slices.SortFunc(d.covered, func(a, b disk.Extent) int {
-		if a.Start < b.Start {
-			return -1
-		}
-		return 1
-	})
-	merged := d.covered[:1]
-	for _, x := range d.covered[1:] {
-		last := &merged[len(merged)-1]
-		if x.Start > last.End() {
-			merged = append(merged, x)
-		} else if x.End() > last.End() {
-			last.Count = uint64(x.End() - last.Start)
-		}
-	}
-	d.covered = merged
-}
-
-// gaps returns the extents that have to be walked.
-func (d *walkedDisk) gaps() []disk.Extent {
-	var gaps []disk.Extent
-	var end disk.Block
-	for _, x := range d.covered {
-		if x.Start > end {
-			gaps = append(gaps, disk.Extent{Start: end, Count: uint64(x.Start - end)})
-		}
-		end = x.End()
-	}
-	if end < endOfDisks {
-		gaps = append(gaps, disk.Extent{Start: end, Count: uint64(endOfDisks - end)})
-	}
-	return gaps
-}
-
-// position is up to where everything is covered.
-func (d *walkedDisk) position() disk.Block {
-	if len(d.covered) == 0 || d.covered[0].Start > 0 {
-		return 0
-	}
-	return d.covered[0].End()
 }
 
 // resumeWalk returns what the container holds of the walk of that number, and
@@ -98,14 +51,7 @@ func (s *shipper) resumeWalk(ctx context.Context, vm tracker.VM, number uint64) 
 	}
 	w := &walk{number: number, disks: map[string]*walkedDisk{}}
 	for _, d := range vm.Disks {
-		t, err := s.table(ctx, d.ID, number)
-		if err != nil {
-			return nil, err
-		}
-		walked := &walkedDisk{table: t}
-		err = s.eachWalked(ctx, d.ID, number, func(found []finished) error {
-			return s.absorb(ctx, d.ID, walked, number, found)
-		})
+		walked, err := s.resumeDisk(ctx, d.ID, number)
 		if err != nil {
 			return nil, err
 		}
@@ -115,25 +61,51 @@ func (s *shipper) resumeWalk(ctx context.Context, vm tracker.VM, number uint64) 
 	return w, nil
 }
 
+func (s *shipper) resumeDisk(ctx context.Context, diskID string, number uint64) (*walkedDisk, error) {
+	for {
+		t, err := s.table(ctx, diskID, number)
+		if err != nil {
+			return nil, err
+		}
+		walked := &walkedDisk{table: t}
+		if state := t.State(); state.Walk == number {
+			walked.claimed = state.Position
+		}
+		err = s.eachWalked(ctx, diskID, number, func(found []finished) error {
+			return s.absorb(ctx, diskID, walked, number, found)
+		})
+		if err != nil {
+			return nil, err
+		}
+		if walked.position >= walked.claimed {
+			return walked, nil
+		}
+		// The container lacks segments whose checksums the table has: what
+		// they carried would never be shipped.
+		s.log.Warn("segments of an unfinished walk are lost or damaged", "disk", diskID, "from", walked.position, "to", walked.claimed)
+		if err := s.removeTable(diskID); err != nil {
+			return nil, err
+		}
+	}
+}
+
 // absorb takes durable segments of the walk over into what is known of it, and
-// lays them over the table.
+// lays them over the table as far as they are in order.
 func (s *shipper) absorb(ctx context.Context, diskID string, walked *walkedDisk, number uint64, found []finished) error {
-	if len(found) == 0 {
+	ready := walked.add(found)
+	if len(ready) == 0 {
 		return nil
 	}
-	for _, f := range found {
-		walked.cover(f.covered)
+	t := walked.table
+	state := resync.State{Epoch: s.newestEpoch(), Walk: number, Position: max(walked.position, walked.claimed)}
+	err := t.Begin(state)
+	for _, f := range ready {
+		if err == nil {
+			err = t.Apply(f.index)
+		}
 		if !f.empty {
 			walked.refs = append(walked.refs, f.ref)
 			walked.blocks += f.blocks
-			walked.bytes += f.ref.Size
-		}
-	}
-	t := walked.table
-	err := t.Begin(resync.State{Epoch: s.newestEpoch(), Walk: number, Position: walked.position()})
-	for _, f := range found {
-		if err == nil {
-			err = t.Apply(f.index)
 		}
 	}
 	if err == nil {
@@ -141,9 +113,8 @@ func (s *shipper) absorb(ctx context.Context, diskID string, walked *walkedDisk,
 	}
 	if err != nil {
 		s.dropTable(diskID)
-		return err
 	}
-	return nil
+	return err
 }
 
 // eachWalked hands over, batch by batch and in the order of their names, the
@@ -220,7 +191,7 @@ func (s *shipper) walk(ctx context.Context, vm tracker.VM) error {
 		progress := func(position disk.Block) {
 			s.observer.walked(vm, initial, before+min(int64(position)*disk.BlockSize, d.Size), total)
 		}
-		progress(w.disks[d.ID].position())
+		progress(w.disks[d.ID].position)
 		if err := s.walkDisk(ctx, vm, d.ID, w.disks[d.ID], progress); err != nil {
 			return fmt.Errorf("walk disk %s: %w", d.Path, err)
 		}
