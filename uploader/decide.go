@@ -3,6 +3,7 @@ package uploader
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"lifeboat/tracker"
 )
@@ -13,6 +14,8 @@ type situation struct {
 	// newest is the epoch of the newest recovery point in the container, 0 if
 	// there is none; newestWalk the walk that it closed, 0 for none.
 	newest, newestWalk uint64
+	// newestTime is the instant of the newest recovery point.
+	newestTime time.Time
 	// acknowledged is the newest epoch that is known to have been committed
 	// once, 0 if that is not known.
 	acknowledged uint64
@@ -46,6 +49,8 @@ func decide(s situation) step {
 	switch {
 	case s.newest >= s.vm.Open:
 		return step{kind: stepDiverged, reason: fmt.Sprintf("the container has a recovery point of epoch %d, but the filter is only at epoch %d", s.newest, s.vm.Open)}
+	case isOther(s):
+		return step{kind: stepDiverged, reason: fmt.Sprintf("the container's recovery point of epoch %d is of %s, and not of the instant at which the filter sealed that epoch", s.newest, s.newestTime.Format(time.RFC3339Nano))}
 	case walk.Required && closed && !isSealed(s.vm, s.newest):
 		// The filter merged the epoch into the next one before it could be
 		// acknowledged. With it, the next one took over a floor that means
@@ -75,4 +80,10 @@ func decide(s situation) step {
 
 func isSealed(vm tracker.VM, epoch uint64) bool {
 	return slices.ContainsFunc(vm.Sealed, func(e tracker.Epoch) bool { return e.Number == epoch })
+}
+
+// isOther tells whether the newest point and the sealed epoch of its number are
+// not the same.
+func isOther(s situation) bool {
+	return slices.ContainsFunc(s.vm.Sealed, func(e tracker.Epoch) bool { return e.Number == s.newest && !e.SealedAt.Equal(s.newestTime) })
 }

@@ -3,6 +3,7 @@ package uploader
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"lifeboat/tracker"
 )
@@ -30,6 +31,7 @@ func TestDecide(t *testing.T) {
 		"closing epoch merged, uncommitted": {situation{vm: tracker.VM{Open: 3, Walk: walking}, newest: 1, newestWalk: 2}, stepWalk, 0, 3, ""},
 		"closing epoch merged, committed":   {situation{vm: tracker.VM{Open: 3, Walk: walking}, newest: 1, newestWalk: 3}, stepRequireWalk, 0, 0, "merged"},
 		"closing epoch is somebody else's":  {situation{vm: tracker.VM{Open: 3, Walk: walking, Sealed: sealed(2)}, newest: 2}, stepDiverged, 0, 0, "does not close"},
+		"the point is of another instant":   {situation{vm: tracker.VM{Open: 8, Walk: walked, Sealed: sealed(6, 7)}, newest: 6, newestTime: time.Unix(1, 0)}, stepDiverged, 0, 0, "instant"},
 		"nothing to do":                     {situation{vm: tracker.VM{Open: 6, Walk: walked}, newest: 5, newestWalk: 3, acknowledged: 5}, stepIdle, 0, 0, ""},
 		"oldest is shipped first":           {situation{vm: tracker.VM{Open: 8, Walk: walked, Sealed: sealed(6, 7)}, newest: 5, acknowledged: 5}, stepShip, 6, 0, ""},
 		"committed, not acknowledged":       {situation{vm: tracker.VM{Open: 8, Walk: walked, Sealed: sealed(6, 7)}, newest: 6, acknowledged: 5}, stepAcknowledge, 6, 0, ""},

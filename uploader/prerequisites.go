@@ -132,8 +132,10 @@ func (s *Service) checkDisk(ctx context.Context, p *prerequisites, path string) 
 	}
 	relative, _ := f.relative(real)
 	if p.filter.Backend != nil && p.filter.Mountpoint != f.Mountpoint {
-		return &api.Error{Code: api.CodeInvalid, Message: fmt.Sprintf("it lies on the filter at %s, other disks on that at %s", f.Mountpoint, p.filter.Mountpoint),
-			Hint: "the disks of a VM have to be in one folder with one filter, to be cut at one instant"}
+		return &api.Error{
+			Code: api.CodeInvalid, Message: fmt.Sprintf("it lies on the filter at %s, other disks on that at %s", f.Mountpoint, p.filter.Mountpoint),
+			Hint: "the disks of a VM have to be in one folder with one filter, to be cut at one instant",
+		}
 	}
 	if slices.Contains(p.paths, relative) {
 		return &api.Error{Code: api.CodeInvalid, Message: "it is named twice"}

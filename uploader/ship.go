@@ -28,6 +28,7 @@ type shippedDisk struct {
 // that it closes, 0 for none.
 func (s *shipper) ship(ctx context.Context, vm tracker.VM, e tracker.Epoch, number uint64) error {
 	started := time.Now()
+	defer s.takeChunk()()
 	var w *walk
 	if number != 0 {
 		var err error
@@ -83,19 +84,34 @@ func (w *walk) complete(e tracker.Epoch) bool {
 	return true
 }
 
-// commit puts the manifest. ours tells that the point is m; it may also be one
-// that this run put in an earlier attempt, of which it lost the reply.
+// commit puts the manifest. ours tells that the point is m. It may also be one
+// that an earlier attempt put, and that appeared only now: then it has other
+// segments and the same content.
 func (s *shipper) commit(ctx context.Context, m *replica.Manifest) (point replica.Point, ours bool, err error) {
 	point, err = s.repository.Commit(ctx, m)
 	if err == nil {
 		return point, true, nil
 	}
 	if _, ok := errors.AsType[*replica.DivergenceError](err); ok {
-		if there, readErr := s.repository.Point(ctx, s.id, m.Epoch); readErr == nil && there.Writer == s.writer {
+		if there, readErr := s.repository.Point(ctx, s.id, m.Epoch); readErr == nil && equivalent(there.Manifest, m) {
 			return there, false, nil
 		}
 	}
 	return replica.Point{}, false, err
+}
+
+// equivalent tells whether two manifests stand for the same state of the VM in
+// the same chain. Equal disk checksums mean equal disks.
+func equivalent(a, b *replica.Manifest) bool {
+	if a.Epoch != b.Epoch || a.Predecessor != b.Predecessor || !a.Time.Equal(b.Time) || a.Walk != b.Walk || len(a.Disks) != len(b.Disks) {
+		return false
+	}
+	same := true
+	for i := range a.Disks {
+		same = same && a.Disks[i].ID == b.Disks[i].ID && a.Disks[i].Path == b.Disks[i].Path &&
+			a.Disks[i].Size == b.Disks[i].Size && a.Disks[i].Checksum == b.Disks[i].Checksum
+	}
+	return same
 }
 
 // generation returns the generation of the VM's description that holds for the
@@ -206,7 +222,7 @@ func (s *shipper) shipChanged(ctx context.Context, st *stream, preview *resync.P
 	for len(changed) > 0 {
 		var batch tracker.Extents
 		batch, changed = cutBatch(changed, s.sizes.chunkBlocks)
-		data := s.chunk(batch.Blocks())
+		data := (*s.buffer)[:batch.Blocks()*disk.BlockSize]
 		if err := control.ReadSealedExtents(ctx, s.backend, s.id, epoch, diskID, batch, data); err != nil {
 			return err
 		}

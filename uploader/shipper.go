@@ -42,8 +42,8 @@ type shipper struct {
 	oldEpochs uint64
 	parts     map[partKey]partNumber
 	tables    map[string]*resync.Table
-	walking   *walk // the walk under way, or nil
-	buffer    []byte
+	walking   *walk   // the walk under way, or nil
+	buffer    *[]byte // to read into, while something is shipped
 	compared  resync.Comparison
 }
 
@@ -89,7 +89,7 @@ func (s *shipper) tryStep(ctx context.Context) (idle bool, err error) {
 	}
 	now := situation{vm: vm, acknowledged: s.settings.get().Acknowledged}
 	if s.newest.Manifest != nil {
-		now.newest, now.newestWalk = s.newest.Epoch, s.newest.Walk
+		now.newest, now.newestWalk, now.newestTime = s.newest.Epoch, s.newest.Walk, s.newest.Time
 	}
 	next := decide(now)
 	if s.walking != nil && (!vm.Walk.Required || s.walking.number != vm.Walk.Number) {

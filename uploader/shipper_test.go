@@ -88,7 +88,9 @@ func TestEveryOperationFails(t *testing.T) {
 			t.Run(fmt.Sprintf("effect %d, sidecar %s", effect, after), func(t *testing.T) {
 				t.Parallel()
 				buffers := newTransfer(2)
-				for n := 1 + (i+int(effect))%stride; failOnce(t, buffers, n, effect, after); n += stride {
+				n := 1 + (i+int(effect))%stride
+				for failOnce(t, buffers, n, effect, after) {
+					n += stride
 				}
 			})
 		}

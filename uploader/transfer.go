@@ -18,6 +18,7 @@ import (
 type transfer struct {
 	buffers chan *segment.Writer // nil stands for one that was not made yet
 	uploads chan struct{}
+	chunks  sync.Pool // of *[]byte, to read into
 }
 
 func newTransfer(parallel int) *transfer {
@@ -43,6 +44,15 @@ func (t *transfer) buffer(ctx context.Context) (*segment.Writer, error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+}
+
+// chunk returns a buffer of so many bytes; give it back to chunks.
+func (t *transfer) chunk(size int) *[]byte {
+	if b, ok := t.chunks.Get().(*[]byte); ok && len(*b) == size {
+		return b
+	}
+	b := make([]byte, size)
+	return &b
 }
 
 func (t *transfer) release(w *segment.Writer) { t.buffers <- w }

@@ -177,6 +177,7 @@ func (s *shipper) unnamedSegments(ctx context.Context, diskID string) ([]replica
 
 // walk walks all disks, as far as that was not done before, and rolls over.
 func (s *shipper) walk(ctx context.Context, vm tracker.VM) error {
+	defer s.takeChunk()()
 	number := vm.Walk.Number
 	w, err := s.resumeWalk(ctx, vm, number)
 	if err != nil {
@@ -260,7 +261,7 @@ func (s *shipper) walkGap(ctx context.Context, st *stream, diskID string, t *res
 			}
 		}
 		for position = data.Start; position < data.End(); {
-			chunk := s.chunk(min(uint64(data.End()-position), s.sizes.chunkBlocks))
+			chunk := (*s.buffer)[:min(uint64(data.End()-position), s.sizes.chunkBlocks)*disk.BlockSize]
 			if err := s.backend.ReadDisk(ctx, s.id, diskID, chunk, position.Offset()); err != nil {
 				return err
 			}
@@ -294,10 +295,12 @@ func within(x, outer disk.Extent) disk.Extent {
 	return disk.Extent{Start: start, Count: uint64(end - start)}
 }
 
-// chunk returns a buffer of so many blocks, the same each time.
-func (s *shipper) chunk(blocks uint64) []byte {
-	if s.buffer == nil {
-		s.buffer = make([]byte, s.sizes.chunkBlocks*disk.BlockSize)
+// takeChunk takes a buffer to read into, for as long as the shipper ships: those
+// of hundreds of VMs that have nothing to do would be dear to keep.
+func (s *shipper) takeChunk() (giveBack func()) {
+	s.buffer = s.transfer.chunk(int(s.sizes.chunkBlocks) * disk.BlockSize)
+	return func() {
+		s.transfer.chunks.Put(s.buffer)
+		s.buffer = nil
 	}
-	return s.buffer[:blocks*disk.BlockSize]
 }

@@ -112,11 +112,11 @@ func (s *late) Put(ctx context.Context, name string, content io.ReaderAt, size i
 	if strings.Contains(name, "/points/") && s.pending[name] {
 		delete(s.pending, name)
 		data, err := io.ReadAll(io.NewSectionReader(content, 0, size))
-		if err == nil && !slices.Equal(data, s.memory.blobs[name+".late"]) {
+		if err == nil && !slices.Equal(data, s.blobs[name+".late"]) {
 			s.names++ // it is another manifest, since its segments have other names
 		}
-		s.memory.blobs[name] = s.memory.blobs[name+".late"]
-		delete(s.memory.blobs, name+".late")
+		s.blobs[name] = s.blobs[name+".late"]
+		delete(s.blobs, name+".late")
 	} else if strings.Contains(name, "/points/") && s.pending != nil {
 		s.pending[name] = true
 		s.mu.Unlock()

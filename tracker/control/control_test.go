@@ -68,9 +68,11 @@ func start(t *testing.T) (*fake, *control.Client) {
 func TestEveryCallArrives(t *testing.T) {
 	f, c := start(t)
 	ctx := t.Context()
-	f.vms = []tracker.VM{{ID: "a1", Name: "web", Open: 3, Disks: []tracker.Disk{{ID: "d1", Path: "x/y.img", Size: 12}},
+	f.vms = []tracker.VM{{
+		ID: "a1", Name: "web", Open: 3, Disks: []tracker.Disk{{ID: "d1", Path: "x/y.img", Size: 12}},
 		Sealed: []tracker.Epoch{{Number: 2, SealedAt: time.Unix(1, 2).UTC(), Disks: []tracker.EpochDisk{{ID: "d1", Size: 5, Floor: 4, Blocks: 9}}}},
-		Walk:   tracker.Walk{Number: 1, Required: true, Reason: "new", Since: time.Unix(3, 0).UTC()}}}
+		Walk:   tracker.Walk{Number: 1, Required: true, Reason: "new", Since: time.Unix(3, 0).UTC()},
+	}}
 	f.events = []tracker.Event{{Sequence: 9, Time: time.Unix(7, 0).UTC(), VM: "a1", Code: tracker.EventMerged, Text: "t"}}
 	f.extents = tracker.Extents{{Start: 0, Count: 3}, {Start: 1 << 40, Count: 1}}
 
