@@ -156,4 +156,3 @@ func (s *Service) disable(ctx context.Context, id string, at time.Time) error {
 	}
 	return nil
 }
-

@@ -99,6 +99,7 @@ func (m *model) putStateBack(t *rapid.T) {
 // at the end restores to exactly what the disks held at its rollover, and there
 // is one of the last rollover.
 func TestModel(t *testing.T) {
+	t.Parallel()
 	state, buffers := stateDir(t), newTransfer(2)
 	rapid.Check(t, func(t *rapid.T) {
 		m := &model{rig: newRigWith(t, buffers, state)}

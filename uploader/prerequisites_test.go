@@ -70,4 +70,3 @@ func TestPrerequisites(t *testing.T) {
 		}
 	})
 }
-

@@ -130,7 +130,8 @@ func failOnce(t *testing.T, buffers *transfer, n int, effect blobstoretest.Effec
 }
 
 func TestBytesShipped(t *testing.T) {
-	const blocks, changed = 2048, 250
+	t.Parallel()
+	const blocks, changed = 1024, 125
 	r := newRig(t, stateDir(t))
 	r.shipper.sizes = standardSizes()
 	r.filter.write(vmID, diskA, 0, noise(1, blocks*disk.BlockSize))

@@ -117,6 +117,7 @@ func temporary(t *testing.T) string {
 // recovery work together, while a guest writes and the sidecar is killed: every
 // point that was cut restores to what the disks had at its instant.
 func TestWithARealTracker(t *testing.T) {
+	t.Parallel()
 	folder, runtimeDir, storeDir, state := temporary(t), temporary(t), temporary(t), temporary(t)
 	names := []string{"a.img", "b.img"}
 	for i, name := range names {
