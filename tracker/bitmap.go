@@ -85,6 +85,26 @@ func (m *bitmap) get(b disk.Block) bool {
 // set sets one bit.
 func (m *bitmap) set(b disk.Block) { m.demand(b)[b%pageBlocks/64].Or(1 << (b % 64)) }
 
+// unset takes one bit away.
+func (m *bitmap) unset(b disk.Block) {
+	if p := m.lookup(b); p != nil {
+		p[b%pageBlocks/64].And(^(uint64(1) << (b % 64)))
+	}
+}
+
+// each yields the set bits in order.
+func (m *bitmap) each() iter.Seq[disk.Block] {
+	return func(yield func(disk.Block) bool) {
+		for _, x := range m.extents() {
+			for b := x.Start; b < x.End(); b++ {
+				if !yield(b) {
+					return
+				}
+			}
+		}
+	}
+}
+
 // containsAll tells whether every block of the extent is set. It does not
 // allocate: it is the whole of tracking for a block written twice.
 func (m *bitmap) containsAll(x disk.Extent) bool {

@@ -36,7 +36,11 @@ func (t *Tracker) Acknowledge(_ context.Context, id string, epoch, walk uint64) 
 		return fmt.Errorf("acknowledge epoch %d of VM %s: %w", epoch, v.name, err)
 	}
 	v.walking.Store(v.walk.Required)
-	return nil
+	if v.walk == was {
+		return nil
+	}
+	// Forgotten in a power cut, it would mean another walk.
+	return t.syncLog()
 }
 
 // RequireWalk implements control.Backend.
@@ -52,6 +56,9 @@ func (t *Tracker) RequireWalk(_ context.Context, id, reason string) error {
 // requireWalk drops the sealed epochs: the walk finds what they hold. mu is
 // held.
 func (v *vm) requireWalk(reason string) error {
+	if err := v.syncDisks(); err != nil {
+		return fmt.Errorf("require a walk of VM %s: %w", v.name, err)
+	}
 	was := v.walk
 	now := v.t.now()
 	// Numbers follow the clock, so that none comes twice even when a power
@@ -64,6 +71,21 @@ func (v *vm) requireWalk(reason string) error {
 		return fmt.Errorf("require a walk of VM %s: %w", v.name, err)
 	}
 	v.t.event(v, nil, EventWalkRequired, reason)
+	// What made it necessary may not be found a second time.
+	return v.t.syncLog()
+}
+
+// syncDisks makes durable what was written while nobody saw it. The walk will
+// ship it, and no hot zone would tell that a power cut took it back.
+func (v *vm) syncDisks() error {
+	for _, d := range v.disks {
+		if d.file == nil {
+			continue
+		}
+		if err := v.t.syncDisk(d.file); err != nil {
+			return fmt.Errorf("sync disk %s: %w", d.path, err)
+		}
+	}
 	return nil
 }
 

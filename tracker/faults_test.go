@@ -228,28 +228,36 @@ func TestChangedBehind(t *testing.T) {
 	wantWalk(t, h, "after the filter had been killed")
 }
 
-// TestPowerLost: after an unclean boot neither log nor disks are believed, and
-// no number comes twice.
-func TestPowerLost(t *testing.T) {
+// TestTakeUpFails: a log that cannot be taken up keeps nobody from mounting;
+// the points that waited are given up, and the disks are walked.
+func TestTakeUpFails(t *testing.T) {
 	h := startHost(t, t.TempDir(), 1<<20, 1<<20)
 	defer h.stop()
 	protect(t, h)
 	walked(t, h)
-	before := rollover(t, h)
-	h.beforeReopen = func() {
-		path := filepath.Join(h.dir, FolderName, "liveness")
-		b, err := os.ReadFile(path)
-		check(t, err)
-		copy(b[32:], "00000000-0000-0000-0000-000000000000")
-		check(t, os.WriteFile(path, b, 0o600))
+	check(t, h.fs.write(h.disks[0], []byte("waits"), 0))
+	rollover(t, h)
+	check(t, h.tracker.Close())
+	_, err := h.disks[0].WriteAt([]byte("patched"), 4096) // wants a walk
+	check(t, err)
+	h.roomAtOpen = func(uint64) error { return errInjected }
+	h.reopen()
+	vm := wantWalk(t, h, "could not be taken up")
+	if len(vm.Sealed) != 0 {
+		t.Fatalf("epochs are offered: %+v", vm.Sealed)
 	}
-	h.kill(nil)
-	vm := wantWalk(t, h, "without a clean stop")
-	if vm.Open <= before.Number+1 || len(vm.Sealed) != 0 {
-		t.Fatalf("after a power cut: epoch %d is open, %d sealed", vm.Open, len(vm.Sealed))
+	if _, err := h.tracker.Rollover(t.Context(), testSpec.ID, vm.Walk.Number); err == nil {
+		t.Fatal("a rollover without a log")
+	}
+	check(t, h.fs.write(h.disks[0], []byte("goes on"), 8192))
+	folder := h.folder
+	h.tracker.room = func(reserve uint64) error { return roomIn(folder, reserve) }
+	h.tracker.mendOnce()
+	if again := wantWalk(t, h, "could not be taken up"); again.Walk.Number <= vm.Walk.Number {
+		t.Fatalf("walk %d follows walk %d", again.Walk.Number, vm.Walk.Number)
 	}
 	replicas := walked(t, h)
-	check(t, h.fs.write(h.disks[0], []byte("goes on"), 9))
+	check(t, h.fs.write(h.disks[0], []byte("tracked"), 0))
 	rollover(t, h)
 	shipAll(t, h, replicas)
 	if !bytes.Equal(replicas[0].bytes, content(t, h.disks[0])) {

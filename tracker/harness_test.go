@@ -104,7 +104,16 @@ type host struct {
 	disks   []*os.File
 	// beforeReopen, unless nil, is called once, between two trackers.
 	beforeReopen func()
+	// onSync, unless nil, is called whenever the change log was synced, and
+	// onSyncDisk when a disk file was.
+	onSync     func()
+	onSyncDisk func()
+	// roomAtOpen, unless nil, is the next tracker's room.
+	roomAtOpen func(uint64) error
 }
+
+// smallZone makes zones small enough for the tests' disks to have several.
+const smallZone = 100
 
 var background = context.Background()
 
@@ -135,8 +144,7 @@ func startHost(t tb, dir string, sizes ...int64) *host {
 	}
 	h.folder, err = os.Open(dir)
 	check(t, err)
-	h.tracker, err = Open(Config{Folder: h.folder, FileSystem: h.fs, Logger: quiet})
-	check(t, err)
+	h.reopen()
 	return h
 }
 
@@ -157,19 +165,7 @@ func (h *host) stop() {
 func (h *host) kill(after func()) {
 	t := h.tracker
 	own, dead := filepath.Join(h.dir, FolderName), filepath.Join(h.dir, "dead")
-	// A copy is a state that a death can leave only if no file came or went
-	// meanwhile: the database tidies up in the background.
-	for tries := 1; ; tries++ {
-		before := listing(own)
-		out, err := exec.Command("cp", "-a", "--sparse=always", own, dead).CombinedOutput()
-		if err == nil && before == listing(own) {
-			break
-		}
-		if tries == 50 {
-			h.t.Fatalf("no consistent copy: %v: %s", err, out)
-		}
-		check(h.t, os.RemoveAll(dead))
-	}
+	h.copyOwn(dead)
 	if after != nil {
 		after()
 	}
@@ -182,6 +178,24 @@ func (h *host) kill(after func()) {
 	check(h.t, os.RemoveAll(own))
 	check(h.t, os.Rename(dead, own))
 	h.reopen()
+}
+
+// copyOwn copies the tracker's folder. A copy is a state that a death can leave
+// only if no file came or went meanwhile: the database tidies up in the
+// background.
+func (h *host) copyOwn(to string) {
+	own := filepath.Join(h.dir, FolderName)
+	for tries := 1; ; tries++ {
+		check(h.t, os.RemoveAll(to))
+		before := listing(own)
+		out, err := exec.Command("cp", "-a", "--sparse=always", own, to).CombinedOutput()
+		if err == nil && before == listing(own) {
+			return
+		}
+		if tries == 50 {
+			h.t.Fatalf("no consistent copy: %v: %s", err, out)
+		}
+	}
 }
 
 // listing returns the names and sizes of all files.
@@ -213,8 +227,29 @@ func (h *host) reopen() {
 		f()
 	}
 	var err error
-	h.tracker, err = Open(Config{Folder: h.folder, FileSystem: h.fs, Logger: quiet})
+	h.tracker, err = Open(Config{Folder: h.folder, FileSystem: h.fs, Logger: quiet, zoneBlocks: smallZone, room: h.roomAtOpen})
+	h.roomAtOpen = nil
 	check(h.t, err)
+	h.hook()
+}
+
+// hook lets the host know of what becomes durable.
+func (h *host) hook() {
+	t := h.tracker
+	t.syncLog = func() error {
+		err := t.log.Sync()
+		if h.onSync != nil {
+			h.onSync()
+		}
+		return err
+	}
+	t.syncDisk = func(f *os.File) error {
+		err := f.Sync()
+		if h.onSyncDisk != nil {
+			h.onSyncDisk()
+		}
+		return err
+	}
 }
 
 var testSpec = Spec{ID: "000000000000000000000000000000aa", Name: "vm", Disks: []DiskSpec{

@@ -42,10 +42,13 @@ type ending struct {
 	lastAlive  time.Time
 }
 
-// trusted tells whether what the process wrote is still there, in its order.
+// trusted tells whether all that the process wrote is still there, and the disk
+// files are what it knew; otherwise the host lost power.
 func (e ending) trusted() bool { return !e.first && (e.clean || e.sameBoot) }
 
-func openLiveness(folder *os.Root, bootID string, now time.Time) (*liveness, ending, error) {
+// openLiveness maps the file and tells how the last process ended. The file
+// goes on telling that until begin is called.
+func openLiveness(folder *os.Root, bootID string) (*liveness, ending, error) {
 	f, err := folder.OpenFile("liveness", os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, ending{}, fmt.Errorf("open liveness file: %w", err)
@@ -63,19 +66,27 @@ func openLiveness(folder *os.Root, bootID string, now time.Time) (*liveness, end
 		return nil, ending{}, fmt.Errorf("map liveness file: %w", err)
 	}
 	l := &liveness{mem: mem}
-	was := l.previous(bootID)
-	clear(mem[32:68])
-	copy(mem[32:68], bootID)
+	return l, l.previous(bootID), nil
+}
+
+// begin notes that a process runs, durably before anything is tracked: after a
+// power cut the clean mark of an earlier stop must not be what is found. What
+// the last process left has been dealt with by then, or a death while it is
+// being dealt with would make it look like the work of this boot.
+func (l *liveness) begin(bootID string, now time.Time) error {
+	clear(l.mem[32:68])
+	copy(l.mem[32:68], bootID)
 	l.word(0).Store(livenessMagic)
-	// incomplete stays set until the tracker has dealt with it.
 	l.alive(now)
 	l.word(8).Store(stateRunning)
-	// Durable before anything is tracked: after a power cut the clean mark of
-	// an earlier stop must not be what is found.
-	if err := unix.Msync(mem, unix.MS_SYNC); err != nil {
-		return nil, ending{}, errors.Join(fmt.Errorf("sync liveness file: %w", err), unix.Munmap(mem))
+	return l.sync()
+}
+
+func (l *liveness) sync() error {
+	if err := unix.Msync(l.mem, unix.MS_SYNC); err != nil {
+		return fmt.Errorf("sync liveness file: %w", err)
 	}
-	return l, was, nil
+	return nil
 }
 
 func (l *liveness) previous(bootID string) ending {
@@ -97,13 +108,17 @@ func (l *liveness) word(at int) *atomic.Uint64 {
 // alive notes the time.
 func (l *liveness) alive(now time.Time) { l.word(16).Store(uint64(now.UnixNano())) }
 
-// setIncomplete tells the next process that the change log cannot be trusted.
-func (l *liveness) setIncomplete(yes bool) {
+// setIncomplete tells the next process that the change log cannot be trusted,
+// even if the host loses power.
+func (l *liveness) setIncomplete(yes bool) error {
 	v := uint64(0)
 	if yes {
 		v = 1
 	}
-	l.word(24).Store(v)
+	if l.word(24).Swap(v) == v {
+		return nil
+	}
+	return l.sync()
 }
 
 // close notes a clean stop, durably, or none, and gives up the mapping.
@@ -111,7 +126,7 @@ func (l *liveness) close(clean bool) error {
 	var syncing error
 	if clean {
 		l.word(8).Store(stateClean)
-		syncing = unix.Msync(l.mem, unix.MS_SYNC)
+		syncing = l.sync()
 	}
 	return errors.Join(syncing, unix.Munmap(l.mem))
 }

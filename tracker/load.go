@@ -17,6 +17,10 @@ import (
 // been changed by a process that was killed: signs come every beatInterval.
 const aliveSlack = 10 * beatInterval
 
+// writebackSlack is the same after a power cut, when the last sign of life is
+// the last one that the kernel had written back.
+const writebackSlack = 2 * time.Minute
+
 // load takes up where the last process ended.
 func (t *Tracker) load(was ending) error {
 	if err := t.loadEvents(); err != nil {
@@ -38,13 +42,18 @@ func (t *Tracker) load(was ending) error {
 		}
 		t.vms[v.id] = v
 		v.mu.Lock()
-		err = v.takeUp(was, changed)
-		v.mu.Unlock()
-		if err != nil {
-			return fmt.Errorf("take up VM %s: %w", r.Name, err)
+		if err := v.takeUp(was, changed); err != nil {
+			v.distrust(fmt.Sprintf("its change log could not be taken up: %v", err))
 		}
+		// A disk that cannot be attached must not keep the folder from being
+		// mounted either: its VM needs it. settle tries again.
+		for _, d := range v.disks {
+			if err := v.attach(d); err != nil {
+				t.event(v, d, EventUntracked, err.Error())
+			}
+		}
+		v.mu.Unlock()
 	}
-	t.live.setIncomplete(false)
 	return t.sweepImages()
 }
 
@@ -102,15 +111,12 @@ func (v *vm) loadSealed(disks int) error {
 	return err
 }
 
-// takeUp decides what the loaded logs are worth, and attaches the disks. mu is
-// held.
+// takeUp decides what the loaded logs are worth. mu is held.
 func (v *vm) takeUp(was ending, changed string) error {
 	reason := changed
 	switch {
 	case was.first:
 		reason = "the record of how the filter ended is missing"
-	case !was.trusted():
-		reason = "the host stopped without a clean stop of the filter"
 	case was.incomplete:
 		reason = "the filter ended while its change log could not be written"
 	}
@@ -118,6 +124,9 @@ func (v *vm) takeUp(was ending, changed string) error {
 		if err := v.startOver(); err != nil {
 			return err
 		}
+	}
+	if !was.trusted() && reason == "" && v.walk.Required {
+		reason = v.walk.Reason // what was walked before may have reverted
 	}
 	if reason != "" {
 		if err := v.requireWalk(reason); err != nil {
@@ -134,45 +143,20 @@ func (v *vm) takeUp(was ending, changed string) error {
 		}
 	}
 	v.retireImages()
-	// A disk that cannot be attached must not keep the folder from being
-	// mounted: its VM needs it. settle tries again.
-	for _, d := range v.disks {
-		if err := v.attach(d); err != nil {
-			v.t.event(v, d, EventUntracked, err.Error())
-		}
-	}
 	return nil
 }
 
-// startOver deletes the logs of a VM that begins with a new epoch, and stores
-// what that epoch needs. mu is held.
-func (v *vm) startOver() error {
-	var stale []uint64
-	err := v.t.log.Epochs(v.id, func(epoch uint64, _ []byte) error {
-		stale = append(stale, epoch)
-		return nil
-	})
-	if err != nil {
-		return err
-	}
+// distrust gives everything up that was loaded, so that the VM can run; settle
+// makes a walk of it as soon as that can be stored. mu is held.
+func (v *vm) distrust(reason string) {
+	v.sealed = nil
 	for _, d := range v.disks {
-		if err := v.t.log.DropDisk(d.id); err != nil {
-			return err
-		}
+		d.logs.Store(&[]*epochLog{d.open})
+		d.shots.Store(&[]*images{d.open.shots})
 	}
-	err = v.t.commit(func(w *changelog.Writes) {
-		for _, epoch := range stale {
-			w.Epoch(v.id, epoch, nil)
-		}
-		w.Forget(v.id)
-		for _, d := range v.disks {
-			w.Floor(d.id, v.open, mustJSON(floorRecord{Floor: d.open.floor.Load(), Resizing: noResize}))
-		}
-	})
-	if err != nil {
-		return err
-	}
-	return v.reserveEpochs(v.open)
+	v.failure.Store(&reason)
+	v.t.noteIncomplete(true)
+	v.t.event(v, nil, EventLogFailed, reason)
 }
 
 // loadDisk finds a disk's file and reads its logs.
@@ -182,6 +166,7 @@ func (t *Tracker) loadDisk(v *vm, r diskRecord, was ending) (d *tracked, changed
 		return nil, "", err
 	}
 	d = &tracked{id: id, vm: v, path: r.Path, inode: r.Inode, handle: r.Handle}
+	d.zones.init(t)
 	file, state, err := t.findDisk(r)
 	if err != nil {
 		changed = fmt.Sprintf("disk %s was not found: %v", r.Path, err)
@@ -191,11 +176,11 @@ func (t *Tracker) loadDisk(v *vm, r diskRecord, was ending) (d *tracked, changed
 		d.file, d.device = file, state.device
 		changed = changedBehind(r, state, was)
 	}
+	load := d.loadLogs
 	if !was.trusted() {
-		d.begin(v.open, state.Size)
-		return d, changed, nil
+		load = d.survey
 	}
-	if err := d.loadLogs(state.Size); err != nil {
+	if err := errors.Join(d.loadZones(), load(state.Size)); err != nil {
 		if d.file != nil {
 			err = errors.Join(err, d.file.Close())
 		}
@@ -233,7 +218,11 @@ func changedBehind(r diskRecord, s fileState, was ending) string {
 		}
 		return fmt.Sprintf("disk %s was changed while the filter was not mounted", r.Path)
 	}
-	if time.Unix(0, s.Mtime).After(was.lastAlive.Add(aliveSlack)) {
+	slack := aliveSlack
+	if !was.sameBoot {
+		slack = writebackSlack
+	}
+	if time.Unix(0, s.Mtime).After(was.lastAlive.Add(slack)) {
 		return fmt.Sprintf("disk %s was changed after the filter had been killed", r.Path)
 	}
 	return ""

@@ -3,6 +3,7 @@ package tracker
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -76,11 +77,25 @@ func (t *Tracker) logTouch(fill func(*changelog.Writes)) {
 		return
 	}
 	if err := t.commit(fill); err != nil {
-		t.incomplete.Store(true)
-		t.live.setIncomplete(true)
+		t.logBroke(err)
+	}
+}
+
+func (t *Tracker) logBroke(err error) {
+	if t.incomplete.CompareAndSwap(false, true) {
+		t.noteIncomplete(true)
 		t.event(nil, nil, EventLogFailed, fmt.Sprintf(
 			"the change log cannot be written; changes are kept in memory, and if the filter dies now, the disks have to be resynchronized: %v", err))
 		t.wakeUp()
+	}
+}
+
+// noteIncomplete tells the next process whether it can trust the change log.
+func (t *Tracker) noteIncomplete(yes bool) {
+	if err := t.live.setIncomplete(yes); err != nil {
+		// It is in the file's pages all the same: only a power cut now would
+		// make it unsaid.
+		t.cfg.Logger.Error("liveness file not synced", "error", err)
 	}
 }
 
@@ -135,11 +150,20 @@ func (v *vm) relog() error {
 			if lost := v.lostThrough.Load(); lost > 0 {
 				w.Lost(v.id, lost)
 			}
+			for n := range d.zones.hot.each() {
+				w.Hot(d.id, uint64(n), true)
+			}
+			if cut := d.zones.cut.Load(); cut != math.MaxInt64 {
+				w.Cut(d.id, encodeCut(cut))
+			}
 		})
 		d.gate.Unlock()
 		if err != nil {
 			return err
 		}
 	}
-	return v.t.commit(func(w *changelog.Writes) { w.VM(v.id, v.record(false)) })
+	if err := v.t.commit(func(w *changelog.Writes) { w.VM(v.id, v.record(false)) }); err != nil {
+		return err
+	}
+	return v.t.syncLog()
 }

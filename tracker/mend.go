@@ -70,9 +70,9 @@ func (t *Tracker) mendOnce() {
 		}
 	}
 	if whole && !t.incomplete.Load() && !t.failing() {
-		t.live.setIncomplete(false)
+		t.noteIncomplete(false)
 		if t.incomplete.Load() || t.failing() { // a write found something meanwhile
-			t.live.setIncomplete(true)
+			t.noteIncomplete(true)
 		}
 	}
 	t.saveEvents()

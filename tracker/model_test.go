@@ -22,6 +22,7 @@ type model struct {
 	walked    [2][]byte
 	walk      uint64
 	points    int
+	power     *power
 }
 
 const maxModelDisk = 5<<20 + 512
@@ -245,6 +246,7 @@ func TestLaw(t *testing.T) {
 		check(rt, err)
 		m := &model{host: startHost(rt, dir, 3<<20+512, 1<<20), snapshots: map[uint64][][]byte{}}
 		defer m.stop()
+		m.power = newPower(m.host)
 		_, err = m.tracker.Protect(background, testSpec)
 		check(rt, err)
 		// Most of what can go wrong needs a replica with something in it.
@@ -264,7 +266,9 @@ func TestLaw(t *testing.T) {
 			"ship": m.ship, "peek": m.peek, "give up": m.giveUp, "lose": m.lose,
 			"kill": func(*rapid.T) { m.kill(nil) }, "restart": func(*rapid.T) { m.restart() },
 			"kill in change": m.killInChange, "kill in resize": m.killInResize, "fail resize": m.failResize,
-			"require walk": m.requireWalk,
+			"require walk": m.requireWalk, "power cut": m.powerCut,
+			"cool":         func(*rapid.T) { m.tracker.coolOnce() },
+			"guest's sync": func(*rapid.T) { m.power.syncDisks() },
 		})
 		points += m.points
 	})

@@ -59,6 +59,7 @@ func (t *Tracker) newVM(spec Spec) (v *vm, err error) {
 			return nil, err
 		}
 		d := &tracked{id: id, vm: v, device: state.device, inode: state.inode, handle: handleOf(f), path: ds.Path, file: f}
+		d.zones.init(t)
 		d.begin(1, state.Size)
 		v.disks = append(v.disks, d)
 		if state.Size > MaxDiskSize {
@@ -119,7 +120,7 @@ func (v *vm) begin() error {
 			return err
 		}
 	}
-	return nil
+	return v.syncDisks()
 }
 
 // attach makes the changes of a disk go through the tracker from now on. mu is
@@ -155,6 +156,7 @@ func (v *vm) erase() error {
 		}
 		w.Forget(v.id)
 	}))
+	errs = append(errs, v.t.syncLog())
 	for _, d := range v.disks {
 		errs = append(errs, v.t.log.DropDisk(d.id))
 		for _, shot := range *d.shots.Load() {

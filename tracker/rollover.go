@@ -182,7 +182,7 @@ func (v *vm) reserveEpochs(epoch uint64) error {
 	v.limit = epoch + epochReserve
 	err := v.t.commit(func(w *changelog.Writes) { w.VM(v.id, v.record(false)) })
 	if err == nil {
-		err = v.t.log.Sync()
+		err = v.t.syncLog()
 	}
 	if err != nil {
 		v.limit = was

@@ -45,6 +45,7 @@ type tracked struct {
 	open    *epochLog // changed with the gate held for writing
 	regions [64]sync.Mutex
 	keep    int64 // between BeginResize and EndResize
+	zones   zones
 
 	// logs are the sealed epochs, oldest first, and then the open one; shots
 	// are the before-images, oldest first, those of the open epoch last. Both
@@ -117,6 +118,12 @@ func clip(x Extents, size int64) Extents {
 func (d *tracked) BeginChange(offset, length int64) {
 	d.gate.RLock()
 	x := disk.ExtentOf(offset, min(length, MaxDiskSize-min(offset, MaxDiskSize)))
+	if x.Count == 0 {
+		return
+	}
+	if !d.zones.warm(x) {
+		d.heat(x)
+	}
 	if d.open.marks.containsAll(x) {
 		return
 	}
@@ -206,6 +213,7 @@ func (d *tracked) BeginResize(keep int64) {
 	d.gate.Lock()
 	keep = min(keep, MaxDiskSize)
 	d.keep = keep
+	d.heatCut(keep)
 	d.saveFrom(keep)
 	if d.vm.walking.Load() {
 		// The walk may have shipped what is cut off now, and the floor does

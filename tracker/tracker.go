@@ -24,7 +24,8 @@
 // rollover the epoch's bitmaps replace its records. So a process that starts
 // anew takes the regions of the open epoch as changed in full, and merges a
 // sealed epoch that was not flushed into the next one. If the host lost power,
-// neither log nor disk files can be trusted: a walk is required.
+// hot zones and logged regions count as changed (see zones.go), and sealed
+// epochs are dropped.
 package tracker
 
 import (
@@ -38,6 +39,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"lifeboat/disk"
 	"lifeboat/tracker/changelog"
 )
 
@@ -67,6 +69,11 @@ type Config struct {
 	// ImageShare bounds the before-images of a VM, as a share of the size of
 	// its disks; 0 means a tenth.
 	ImageShare float64
+	// zoneBlocks is the size of a zone; 0 means zoneBlocks, which it must be
+	// wherever the records outlive the process. Tests have small ones.
+	zoneBlocks disk.Block
+	// room stands for Tracker.room in tests.
+	room func(reserve uint64) error
 }
 
 // Tracker tracks the protected VMs of one folder. All methods may be called
@@ -78,6 +85,10 @@ type Tracker struct {
 	live        *liveness
 	// room fails if less than reserve bytes are free. Tests replace it.
 	room func(reserve uint64) error
+	// syncLog makes the change log durable, syncDisk a disk file. Tests
+	// replace them, too.
+	syncLog  func() error
+	syncDisk func(*os.File) error
 
 	mu  sync.RWMutex // guards vms
 	vms map[changelog.ID]*vm
@@ -102,6 +113,9 @@ func Open(cfg Config) (_ *Tracker, err error) {
 	if cfg.ImageShare == 0 {
 		cfg.ImageShare = 0.1
 	}
+	if cfg.zoneBlocks == 0 {
+		cfg.zoneBlocks = zoneBlocks
+	}
 	bootID, err := readBootID()
 	if err != nil {
 		return nil, err
@@ -112,7 +126,9 @@ func Open(cfg Config) (_ *Tracker, err error) {
 	}
 	defer own.Close() //nolint:errcheck // only directory descriptors
 	t := &Tracker{cfg: cfg, vms: map[changelog.ID]*vm{}, wake: make(chan struct{}, 1)}
-	t.room = func(reserve uint64) error { return roomIn(cfg.Folder, reserve) }
+	if t.room = cfg.room; t.room == nil {
+		t.room = func(reserve uint64) error { return roomIn(cfg.Folder, reserve) }
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, t.release(false))
@@ -124,20 +140,26 @@ func Open(cfg Config) (_ *Tracker, err error) {
 	if t.log, err = changelog.Open(logDir, cfg.Logger); err != nil {
 		return nil, err
 	}
+	t.syncLog, t.syncDisk = t.log.Sync, (*os.File).Sync
 	if t.imageFolder, err = own.OpenRoot("images"); err != nil {
 		return nil, fmt.Errorf("open folder of before-images: %w", err)
 	}
 	var was ending
-	if t.live, was, err = openLiveness(own, bootID, cfg.Now()); err != nil {
+	if t.live, was, err = openLiveness(own, bootID); err != nil {
 		return nil, err
 	}
 	if err := t.load(was); err != nil {
+		return nil, err
+	}
+	t.noteIncomplete(t.failing())
+	if err := t.live.begin(bootID, cfg.Now()); err != nil {
 		return nil, err
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	t.stop = stop
 	t.workers.Go(func() { t.beat(ctx) })
 	t.workers.Go(func() { t.mend(ctx) })
+	t.workers.Go(func() { t.cool(ctx) })
 	return t, nil
 }
 
@@ -191,9 +213,9 @@ func (v *vm) park() error {
 			continue
 		}
 		v.t.cfg.FileSystem.Detach(d.device, d.inode)
-		if err := d.file.Sync(); err != nil {
-			return fmt.Errorf("sync disk %s: %w", d.path, err)
-		}
+	}
+	if err := v.syncDisks(); err != nil {
+		return err
 	}
 	err := v.t.bulk(func(w *changelog.Writes) {
 		for _, d := range v.disks {

@@ -104,6 +104,7 @@ const (
 	EventMerged       = "epoch-merged"   // a recovery point was given up
 	EventWalkRequired = "walk-required"  // the change log is not enough any more
 	EventDiskRemoved  = "disk-removed"   // a protected disk lost its name
+	EventPowerLost    = "power-lost"     // the host stopped uncleanly
 	EventUntracked    = "disk-untracked" // changes of a protected disk are not seen
 	EventLogFailed    = "log-failed"     // the change log cannot be written
 	EventImagesFailed = "before-image-failed"

@@ -154,7 +154,7 @@ func (v *vm) loseSealed(d *tracked, through uint64, cause error) {
 func (v *vm) fail(d *tracked, cause error) {
 	text := fmt.Sprintf("disk %s: %v", d.path, cause)
 	v.failure.Store(&text)
-	v.t.live.setIncomplete(true)
+	v.t.noteIncomplete(true)
 	v.t.event(v, d, EventLogFailed, text)
 	v.t.wakeUp()
 }

@@ -11,6 +11,8 @@
 //	                           nothing when the region is in doubt
 //	b disk epoch(8) region(8)  the bitmap of the before-images saved in the epoch
 //	s disk epoch(8)            the disk's floor within the epoch, opaque
+//	z disk zone(8)             the zone is hot
+//	t disk                     the size to which the disk was cut while hot, opaque
 //	l vm                       the number of the last sealed epoch that lacks
 //	                           a before-image; it and those before are lost
 //	n sequence(8)              an event, opaque
@@ -165,6 +167,18 @@ func (w *Writes) Epoch(vm ID, epoch uint64, record []byte) { w.record(key('e', v
 
 // Floor stores a disk's floor within an epoch.
 func (w *Writes) Floor(disk ID, epoch uint64, record []byte) { w.record(key('s', disk, epoch), record) }
+
+// Hot stores that a zone of a disk is hot, or not.
+func (w *Writes) Hot(disk ID, zone uint64, hot bool) {
+	if hot {
+		w.put(key('z', disk, zone), nil)
+		return
+	}
+	w.delete(key('z', disk, zone))
+}
+
+// Cut stores a disk's lowest size since all of it was cold; nil deletes it.
+func (w *Writes) Cut(disk ID, record []byte) { w.record(key('t', disk), record) }
 
 // Lost stores that the sealed epochs up to through cannot be read any more.
 func (w *Writes) Lost(vm ID, through uint64) {

@@ -72,11 +72,48 @@ func (l *Log) Lost(vm ID) (uint64, error) {
 	return through, err
 }
 
+// HotZones calls visit for every hot zone of a disk.
+func (l *Log) HotZones(disk ID, visit func(zone uint64)) error {
+	return l.scan(key('z', disk), func(suffix, _ []byte) error {
+		if len(suffix) != 8 {
+			return damagedKey("zone", suffix)
+		}
+		visit(binary.BigEndian.Uint64(suffix))
+		return nil
+	})
+}
+
+// Cut returns what Writes.Cut stored for a disk, nil if there is nothing.
+func (l *Log) Cut(disk ID) ([]byte, error) { return l.get(key('t', disk)) }
+
+// AllRegions calls visit for every logged region of a disk in whatever epoch.
+func (l *Log) AllRegions(disk ID, visit func(region uint64, blocks Bits)) error {
+	return l.scan(key('r', disk), func(suffix, value []byte) error {
+		if len(suffix) != 16 {
+			return damagedKey("region", suffix)
+		}
+		blocks, _, err := decodeBits(value)
+		if err != nil {
+			return err
+		}
+		visit(binary.BigEndian.Uint64(suffix[8:]), blocks)
+		return nil
+	})
+}
+
+// AllFloors calls visit for every floor record of a disk in whatever epoch.
+func (l *Log) AllFloors(disk ID, visit func(record []byte) error) error {
+	return l.scan(key('s', disk), func(_, value []byte) error { return visit(value) })
+}
+
 // Floor returns a disk's floor record within an epoch, nil if there is none.
-func (l *Log) Floor(disk ID, epoch uint64) ([]byte, error) {
+func (l *Log) Floor(disk ID, epoch uint64) ([]byte, error) { return l.get(key('s', disk, epoch)) }
+
+// get returns a record, nil if there is none.
+func (l *Log) get(k []byte) ([]byte, error) {
 	var record []byte
 	err := l.db.View(func(txn *badger.Txn) error {
-		item, err := txn.Get(key('s', disk, epoch))
+		item, err := txn.Get(k)
 		if errors.Is(err, badger.ErrKeyNotFound) {
 			return nil
 		}
@@ -113,9 +150,12 @@ func (l *Log) DropImages(disk ID, epoch uint64) error {
 	return l.dropPrefixes(key('b', disk, epoch))
 }
 
+// DropAllImages deletes the record of all before-images of a disk.
+func (l *Log) DropAllImages(disk ID) error { return l.dropPrefixes(key('b', disk)) }
+
 // DropDisk deletes everything that is kept of a disk.
 func (l *Log) DropDisk(disk ID) error {
-	return l.dropPrefixes(key('r', disk), key('s', disk), key('b', disk))
+	return l.dropPrefixes(key('r', disk), key('s', disk), key('b', disk), key('z', disk), key('t', disk))
 }
 
 // StaleEpochs returns the epochs of a disk that have regions or a floor and
