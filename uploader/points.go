@@ -13,7 +13,7 @@ import (
 
 // Cut implements api.Backend.
 func (s *Service) Cut(ctx context.Context, vm string, wait bool) (api.Point, error) {
-	r, err := s.find(vm)
+	r, err := s.find(ctx, vm)
 	if err != nil {
 		return api.Point{}, err
 	}
@@ -95,7 +95,7 @@ func (s *Service) committedPoint(ctx context.Context, point api.Point) (api.Poin
 
 // Points implements api.Backend.
 func (s *Service) Points(ctx context.Context, vm string) ([]api.Point, error) {
-	r, err := s.find(vm)
+	r, err := s.find(ctx, vm)
 	if err != nil {
 		return nil, err
 	}

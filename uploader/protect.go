@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"lifeboat/replica"
 	"lifeboat/tracker"
+	"lifeboat/tracker/control"
 	"lifeboat/uploader/api"
 )
 
@@ -55,6 +57,9 @@ func (s *Service) protect(ctx context.Context, job string, request api.ProtectRe
 		return api.Protected{}, err
 	}
 	vm, err := found.filter.Protect(ctx, spec)
+	if err != nil && !errors.Is(err, control.ErrUnavailable) { // else it may have been done
+		err = errors.Join(err, os.RemoveAll(s.vmDirectory(spec.ID)))
+	}
 	switch {
 	case errors.Is(err, tracker.ErrExists):
 		return api.Protected{}, &api.Error{Code: api.CodeExists, Message: err.Error(), Hint: "see what is protected with: lifeboat status"}
@@ -74,7 +79,7 @@ func (s *Service) protect(ctx context.Context, job string, request api.ProtectRe
 // What is to be told to the container is noted before the filter is asked, and
 // is told again and again until it has arrived.
 func (s *Service) Unprotect(ctx context.Context, name string, force bool) error {
-	r, err := s.find(name)
+	r, err := s.find(ctx, name)
 	if err != nil {
 		if !force {
 			return err

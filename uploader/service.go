@@ -65,7 +65,8 @@ type Service struct {
 	filters  []Filter // those seen last, in the order of their mountpoints
 	present  map[string]bool
 	workers  map[string]*running
-	followed broadcast // workers were started or ended
+	first    chan struct{} // closed after the first look at the filters
+	followed broadcast     // workers were started or ended
 	poke     chan struct{}
 }
 
@@ -104,7 +105,7 @@ func New(config Config) (*Service, error) {
 		config: config, writer: replica.NewID(), started: time.Now().UTC(), lock: lock,
 		jobs:     openJobs(filepath.Join(config.StateDir, "jobs.json"), config.Logger),
 		transfer: newTransfer(config.Parallel),
-		present:  map[string]bool{}, workers: map[string]*running{}, poke: make(chan struct{}, 1),
+		present:  map[string]bool{}, workers: map[string]*running{}, poke: make(chan struct{}, 1), first: make(chan struct{}),
 	}, nil
 }
 
@@ -133,9 +134,13 @@ func (s *Service) CheckStore(ctx context.Context) error {
 	return err
 }
 
-// Run replicates until ctx ends; then it returns nil.
+// Run replicates until ctx ends; then it returns nil. It is called once. Calls
+// of the API wait until it has looked for VMs.
 func (s *Service) Run(ctx context.Context) error {
-	for sleep(ctx, s.look(ctx), s.poke, nil) {
+	pause := s.look(ctx)
+	close(s.first)
+	for sleep(ctx, pause, s.poke, nil) {
+		pause = s.look(ctx)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -161,7 +166,10 @@ func (s *Service) open(ctx context.Context) (*replica.Repository, error) {
 }
 
 // find returns the worker of a VM, by its ID or name.
-func (s *Service) find(idOrName string) (*running, error) {
+func (s *Service) find(ctx context.Context, idOrName string) (*running, error) {
+	if err := s.ready(ctx); err != nil {
+		return nil, err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if r := s.workers[idOrName]; r != nil {
@@ -202,6 +210,17 @@ func (s *Service) await(ctx context.Context, id string) {
 		}
 		nudge(s.poke)
 		sleep(ctx, forever, followed, nil)
+	}
+}
+
+// ready waits until the VMs of the filters are known: right after its start, a
+// sidecar must not say that there are none.
+func (s *Service) ready(ctx context.Context) error {
+	select {
+	case <-s.first:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("wait for the sidecar to find its VMs: %w", ctx.Err())
 	}
 }
 

@@ -13,7 +13,10 @@ import (
 )
 
 // Status implements api.Backend.
-func (s *Service) Status(context.Context) (api.Status, error) {
+func (s *Service) Status(ctx context.Context) (api.Status, error) {
+	if err := s.ready(ctx); err != nil {
+		return api.Status{}, err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	status := api.Status{
@@ -38,8 +41,8 @@ func (s *Service) Jobs(context.Context) ([]api.Job, error) { return s.jobs.list(
 func (s *Service) Job(_ context.Context, id string) (api.Job, error) { return s.jobs.get(id) }
 
 // Resume implements api.Backend.
-func (s *Service) Resume(_ context.Context, vm string) error {
-	r, err := s.find(vm)
+func (s *Service) Resume(ctx context.Context, vm string) error {
+	r, err := s.find(ctx, vm)
 	if err != nil {
 		return err
 	}
