@@ -12,8 +12,12 @@ import (
 	"time"
 )
 
-// commandWithin bounds a command that waits for something.
-const commandWithin = 2 * time.Minute
+const (
+	// commandWithin bounds a command that waits for something.
+	commandWithin = 2 * time.Minute
+	// racedShare of the commands is one that runs with the race detector.
+	racedShare = 8
+)
 
 // point is what `cut --json` and `points --json` promise.
 type point struct {
@@ -53,7 +57,11 @@ func (s *site) run(t *testing.T, args ...string) result {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), commandWithin)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, binary, args...)
+	program := plain
+	if s.commands.Add(1)%racedShare == 0 {
+		program = raced
+	}
+	cmd := exec.CommandContext(ctx, program, args...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr, cmd.Env = &stdout, &stderr, s.env
 	err := cmd.Run()

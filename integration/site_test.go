@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -26,6 +27,7 @@ type site struct {
 
 	filter, sidecar *process
 	processes       []*process // all that were ever started
+	commands        atomic.Uint64
 }
 
 // newSite makes a site whose store is a directory. When the test ends, whatever
