@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -86,6 +87,10 @@ func (p *process) kill(t *testing.T) {
 // stop asks it to end, and fails the test unless it does so in good order.
 func (p *process) stop(t *testing.T) {
 	t.Helper()
+	if !p.running() {
+		t.Errorf("%s ended before it was asked to: %v", p.name, p.cmd.ProcessState)
+		return
+	}
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		t.Error(err)
 	}
@@ -101,17 +106,28 @@ func (p *process) stop(t *testing.T) {
 	}
 }
 
-// judge looks through what it said.
-func (p *process) judge(t *testing.T) {
+// lines returns what it said so far.
+func (p *process) lines(t *testing.T) []string {
 	t.Helper()
 	log, err := os.ReadFile(p.log)
 	must(t, err)
+	return strings.Split(string(log), "\n")
+}
+
+// judge looks through what it said, and shows it if the test failed; of the
+// processes that were followed by others only if they are to blame.
+func (p *process) judge(t *testing.T, last bool) {
+	t.Helper()
+	log, err := os.ReadFile(p.log)
+	must(t, err)
+	guilty := false
 	for _, word := range []string{"DATA RACE", "panic:", "fatal error:"} {
 		if bytes.Contains(log, []byte(word)) {
 			t.Errorf("%s: %s", p.name, word)
+			guilty = true
 		}
 	}
-	if t.Failed() {
+	if t.Failed() && (guilty || last) {
 		t.Logf("%s said:\n%s", filepath.Base(p.log), tail(p.log))
 	}
 }

@@ -134,7 +134,7 @@ func (s *site) end(t *testing.T) {
 		t.Errorf("leaked process: %s", leaked)
 	}
 	for _, p := range s.processes {
-		p.judge(t)
+		p.judge(t, p == s.filter || p == s.sidecar)
 	}
 	if err := os.RemoveAll(s.dir); err != nil {
 		t.Error(err)
