@@ -50,6 +50,16 @@ func (s *Service) Resume(ctx context.Context, vm string) error {
 	return nil
 }
 
+// walk returns the walk that the filter told of, unless it has been closed
+// since and the filter was not asked again. mu is held.
+func (w *worker) walk() tracker.Walk {
+	walk := w.seen.Walk
+	if walk.Number == w.closed {
+		walk.Required = false
+	}
+	return walk
+}
+
 // see notes what the filter said of the VM, and has the shipper look if there is
 // something to do.
 func (w *worker) see(vm tracker.VM) {
@@ -81,7 +91,7 @@ func (w *worker) assess(filterPresent bool) {
 // condition gathers what state and health depend on. mu is held.
 func (w *worker) condition(frequency time.Duration, filterPresent bool) condition {
 	c := condition{
-		walk: w.seen.Walk, walking: w.walking, away: w.away || !filterPresent, frequency: frequency, failed: w.failed,
+		walk: w.walk(), walking: w.walking, away: w.away || !filterPresent, frequency: frequency, failed: w.failed,
 	}
 	if w.newest != nil {
 		c.newest = w.newest.Time

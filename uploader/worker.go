@@ -43,6 +43,7 @@ type worker struct {
 	seen    tracker.VM // as the filter told it last
 	away    bool       // the filter does not answer
 	walking bool
+	closed  uint64 // the walk that the newest point closed, 0 if it closed none
 	newest  *api.Point
 	cycle   *api.Cycle
 	failed  *failure
@@ -224,6 +225,7 @@ func (w *worker) committed(vm tracker.VM, point replica.Point, cycle *api.Cycle,
 	}
 	if closed {
 		w.walking = false
+		w.closed = point.Walk
 	}
 	w.mu.Unlock()
 	if closed {
