@@ -38,21 +38,19 @@ func run(ctx context.Context, args []string) int {
 }
 
 func newApp() *cli.App {
-	return &cli.App{
+	app := &cli.App{
 		Name:                 "lifeboat",
 		Usage:                "disaster recovery for virtual machines whose disks are files",
 		Version:              version,
 		HideVersion:          true, // there is a command
 		EnableBashCompletion: true,
-		Suggest:              true,
 		// Errors are reported by run, once.
 		ExitErrHandler: func(*cli.Context, error) {},
-		OnUsageError: func(_ *cli.Context, err error, _ bool) error {
-			return usageError{err}
-		},
-		CommandNotFound: func(_ *cli.Context, name string) {
-			report(os.Stderr, usageError{fmt.Errorf("there is no command %q: see lifeboat help", name)})
-			os.Exit(exitUsage)
+		Action: func(c *cli.Context) error {
+			if c.Args().Present() {
+				return usagef("there is no command %q: see lifeboat help", c.Args().First())
+			}
+			return cli.ShowAppHelp(c)
 		},
 		Commands: []*cli.Command{
 			mountCommand(), uploadCommand(),
@@ -60,6 +58,12 @@ func newApp() *cli.App {
 			restoreCommand(), demoCommand(), versionCommand(),
 		},
 	}
+	wrong := func(_ *cli.Context, err error, _ bool) error { return usageError{err} }
+	app.OnUsageError = wrong
+	for _, command := range app.Commands {
+		command.OnUsageError = wrong
+	}
+	return app
 }
 
 func versionCommand() *cli.Command {

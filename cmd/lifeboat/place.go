@@ -37,9 +37,9 @@ func stateDir() (string, error) {
 	return filepath.Join(home, ".local/state/lifeboat"), nil
 }
 
-func storeFlag(required bool) cli.Flag {
+func storeFlag() cli.Flag {
 	usage := "`URL` of the store: file:///DIR, https://ACCOUNT.blob.core.windows.net/CONTAINER[/PREFIX], azblob://CONTAINER[/PREFIX]"
-	return &cli.StringFlag{Name: "store", EnvVars: []string{"LIFEBOAT_STORE"}, Required: required, Usage: usage}
+	return &cli.StringFlag{Name: "store", EnvVars: []string{"LIFEBOAT_STORE"}, Usage: usage}
 }
 
 func jsonFlag() cli.Flag { return &cli.BoolFlag{Name: "json", Usage: "print JSON"} }

@@ -48,7 +48,7 @@ func pointsCommand() *cli.Command {
 		Usage:       "list the recovery points of a VM, oldest first",
 		ArgsUsage:   "VM",
 		Description: "With --store the store alone is asked; else the sidecar.",
-		Flags:       []cli.Flag{storeFlag(false), jsonFlag()},
+		Flags:       []cli.Flag{storeFlag(), jsonFlag()},
 		Action: func(c *cli.Context) error {
 			if err := wantArgs(c, 1, 1); err != nil {
 				return err

@@ -21,8 +21,8 @@ func restoreCommand() *cli.Command {
 			"checksum that the source had; only then does it get its name.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "point", Value: "latest", Usage: "`POINT`: latest, an epoch's number, or a time (the newest point at or before it)"},
-			&cli.StringFlag{Name: "to", Required: true, Usage: "`DIR` to restore into"},
-			storeFlag(false),
+			&cli.StringFlag{Name: "to", Usage: "`DIR` to restore into"},
+			storeFlag(),
 			&cli.BoolFlag{Name: "force", Usage: "replace files that exist"},
 			&cli.IntFlag{Name: "parallel", Usage: "`N` requests at once (default 8)"},
 			jsonFlag(),
@@ -30,6 +30,9 @@ func restoreCommand() *cli.Command {
 		Action: func(c *cli.Context) error {
 			if err := wantArgs(c, 1, 1); err != nil {
 				return err
+			}
+			if c.String("to") == "" {
+				return usagef("restore needs --to DIR, the folder to restore into")
 			}
 			return restore(c)
 		},

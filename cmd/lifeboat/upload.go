@@ -24,7 +24,7 @@ func uploadCommand() *cli.Command {
 			"AZURE_STORAGE_ACCOUNT with AZURE_STORAGE_KEY, AZURE_STORAGE_SAS_TOKEN, or whatever\n" +
 			"DefaultAzureCredential finds (a managed identity, the Azure CLI).",
 		Flags: []cli.Flag{
-			storeFlag(true),
+			storeFlag(),
 			&cli.StringSliceFlag{Name: "folder", Usage: "serve the filter of this `DIR` only (repeatable; default: all filters found)"},
 			&cli.StringFlag{Name: "state", Usage: "`DIR` for checksum tables and settings (default $LIFEBOAT_STATE_DIR, else /var/lib/lifeboat)"},
 			&cli.DurationFlag{Name: "frequency", Value: uploader.DefaultFrequency, Usage: "copy frequency of VMs that have none of their own"},
@@ -36,6 +36,9 @@ func uploadCommand() *cli.Command {
 		Action: func(c *cli.Context) error {
 			if err := wantArgs(c, 0, 0); err != nil {
 				return err
+			}
+			if c.String("store") == "" {
+				return usagef("upload needs --store URL, the store to ship to, or LIFEBOAT_STORE")
 			}
 			log, err := newLogger(c)
 			if err != nil {
