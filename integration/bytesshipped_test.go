@@ -71,7 +71,7 @@ func TestBytesShipped(t *testing.T) {
 // directory that is the store.
 func (s *site) shippedBlocks(t *testing.T, epoch uint64) int {
 	t.Helper()
-	manifests, err := filepath.Glob(filepath.Join(strings.TrimPrefix(s.store, "file://"), "vms/*/points", fmt.Sprintf("%016x.json", epoch)))
+	manifests, err := filepath.Glob(filepath.Join(strings.TrimPrefix(s.store, "file://"), "vms/*/points", manifestName(epoch)))
 	if err != nil || len(manifests) != 1 {
 		t.Fatalf("manifests of epoch %d: %v %v", epoch, manifests, err)
 	}
@@ -91,6 +91,8 @@ func (s *site) shippedBlocks(t *testing.T, epoch uint64) int {
 	}
 	return n
 }
+
+func manifestName(epoch uint64) string { return fmt.Sprintf("%016x.json", epoch) }
 
 // change is a set of blocks with new content.
 type change struct {

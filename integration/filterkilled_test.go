@@ -13,7 +13,7 @@ func TestFilterKilled(t *testing.T) {
 	rng := randomness(t)
 	s := newAzureSite(t)
 	s.besideFolder(t)
-	o := newVM(t, s, func(paths ...string) *guest { return startGuest(t, rng, dataSize, paths...) }, "--frequency", "15m")
+	o := newVM(t, s, newGuest(t, rng), "--frequency", "15m")
 	kills := rounds(15, 150)
 	for range kills {
 		for range 1 + rng.IntN(6) {
@@ -46,10 +46,8 @@ func (s *site) awaitReplicating(t *testing.T) {
 	t.Helper()
 	eventually(t, "the sidecar finds the filter", func() bool {
 		status := s.status(t)
-		for _, r := range status.Reasons {
-			if r.Code == "filter-away" {
-				return false
-			}
+		if status.says("filter-away") {
+			return false
 		}
 		if status.State != "replicating" {
 			t.Errorf("the VM is in the state %q: %v", status.State, status.Reasons)

@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"math/rand/v2"
 	"testing"
 )
 
@@ -9,6 +10,14 @@ const (
 	rootSize = 12 << 20
 	dataSize = 8 << 20
 )
+
+// newGuest returns what starts a guest once its disks are there.
+func newGuest(t *testing.T, rng *rand.Rand) func(paths ...string) *guest {
+	return func(paths ...string) *guest {
+		t.Helper()
+		return startGuest(t, rng, dataSize, paths...)
+	}
+}
 
 // newVM makes two disks on a mounted site, protects them while a guest changes
 // them, and returns what knows of them.
@@ -32,7 +41,7 @@ func TestRecoveryPoints(t *testing.T) {
 	t.Parallel()
 	rng := randomness(t)
 	s := newSite(t)
-	o := newVM(t, s, func(paths ...string) *guest { return startGuest(t, rng, dataSize, paths...) }, "--frequency", "15m")
+	o := newVM(t, s, newGuest(t, rng), "--frequency", "15m")
 	want := rounds(200, 2000)
 	for len(o.holds) < want+want/20 {
 		for range rng.IntN(10) {

@@ -13,7 +13,7 @@ func TestSidecarKilled(t *testing.T) {
 	t.Parallel()
 	rng := randomness(t)
 	s := newAzureSite(t)
-	o := newVM(t, s, func(paths ...string) *guest { return startGuest(t, rng, dataSize, paths...) }, "--frequency", "15m")
+	o := newVM(t, s, newGuest(t, rng), "--frequency", "15m")
 	kills := rounds(30, 300)
 	for range kills {
 		for range rng.IntN(4) {

@@ -29,6 +29,9 @@ const (
 	answerSoon = 5 * time.Second
 )
 
+// ErrInUse is returned by New when another sidecar uses the state directory.
+var ErrInUse = errors.New("another sidecar uses it: stop that one, or give each its own")
+
 // Config is what a Service needs. Store, Filters, StateDir and Logger have to be
 // given.
 type Config struct {
@@ -116,7 +119,7 @@ func lockFile(path string) (*os.File, error) {
 	}
 	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
-		err = errors.New("another sidecar uses it: stop that one, or give each its own")
+		err = ErrInUse
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.Close())

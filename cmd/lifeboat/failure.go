@@ -11,6 +11,7 @@ import (
 	"lifeboat/replica/blobstore"
 	"lifeboat/replica/segment"
 	"lifeboat/tracker/changelog"
+	"lifeboat/uploader"
 	"lifeboat/uploader/api"
 )
 
@@ -74,7 +75,7 @@ func exitCode(err error) int {
 	switch {
 	case errors.Is(err, api.ErrUnavailable):
 		return exitAway
-	case errors.Is(err, recovery.ErrTargetExists), errors.Is(err, changelog.ErrInUse):
+	case errors.Is(err, recovery.ErrTargetExists), errors.Is(err, changelog.ErrInUse), errors.Is(err, uploader.ErrInUse):
 		return exitRefused
 	case errors.Is(err, recovery.ErrNotEqual), errors.Is(err, blobstore.ErrCorrupt):
 		return exitDamaged
@@ -103,8 +104,13 @@ func report(w io.Writer, err error) {
 			fmt.Fprintf(w, "  what to do: %s\n", e.Hint)
 		}
 	}
-	if errors.Is(err, api.ErrUnavailable) {
+	switch {
+	case errors.Is(err, api.ErrUnavailable):
 		fmt.Fprintln(w, "  what to do: start the sidecar with 'lifeboat upload --store URL', as the same user and with the same LIFEBOAT_RUNTIME_DIR")
+	case errors.Is(err, recovery.ErrTargetExists):
+		fmt.Fprintln(w, "  what to do: restore into another folder, or replace the files with --force")
+	case errors.Is(err, blobstore.ErrStoreMissing):
+		fmt.Fprintln(w, "  what to do: look for a mistake in the URL; 'lifeboat upload --create' makes a container or directory that is missing")
 	}
 }
 

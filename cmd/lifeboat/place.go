@@ -1,11 +1,17 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/urfave/cli/v2"
+
+	"lifeboat/replica/blobstore"
+	"lifeboat/replica/blobstore/stores"
 )
 
 // runtimeDir is where the sockets lie.
@@ -40,6 +46,16 @@ func stateDir() (string, error) {
 func storeFlag() cli.Flag {
 	usage := "`URL` of the store: file:///DIR, https://ACCOUNT.blob.core.windows.net/CONTAINER[/PREFIX], azblob://CONTAINER[/PREFIX]"
 	return &cli.StringFlag{Name: "store", EnvVars: []string{"LIFEBOAT_STORE"}, Usage: usage}
+}
+
+// openStore opens a store by its URL, and makes it if it is missing and that is
+// asked for.
+func openStore(ctx context.Context, url string, create bool) (blobstore.Store, error) {
+	scheme, _, _ := strings.Cut(url, "://")
+	if !slices.Contains([]string{"file", "https", "http", "azblob"}, scheme) {
+		return nil, usagef("%q is no store: use file:///DIR, https://ACCOUNT.blob.core.windows.net/CONTAINER[/PREFIX] or azblob://CONTAINER[/PREFIX]", url)
+	}
+	return stores.Open(ctx, url, stores.Options{Create: create})
 }
 
 func jsonFlag() cli.Flag { return &cli.BoolFlag{Name: "json", Usage: "print JSON"} }

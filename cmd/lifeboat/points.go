@@ -8,7 +8,6 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"lifeboat/replica"
-	"lifeboat/replica/blobstore/stores"
 	"lifeboat/uploader/api"
 )
 
@@ -109,7 +108,7 @@ func openRepository(ctx context.Context, url string) (*replica.Repository, error
 	if url == "" {
 		return nil, usagef("no store given: use --store URL or set LIFEBOAT_STORE")
 	}
-	store, err := stores.Open(ctx, url, stores.Options{})
+	store, err := openStore(ctx, url, false)
 	if err != nil {
 		return nil, err
 	}

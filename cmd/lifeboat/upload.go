@@ -10,7 +10,6 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/urfave/cli/v2"
 
-	"lifeboat/replica/blobstore/stores"
 	"lifeboat/tracker/control"
 	"lifeboat/uploader"
 	"lifeboat/uploader/api"
@@ -71,7 +70,11 @@ type uploadOptions struct {
 
 // upload runs the sidecar until ctx ends.
 func upload(ctx context.Context, o uploadOptions) (err error) {
-	store, err := stores.Open(ctx, o.url, stores.Options{Create: o.create})
+	store, err := openStore(ctx, o.url, o.create)
+	if err != nil && o.create && exitCode(err) == exitAway {
+		// It cannot be made now; if it is there, all is well when it is back.
+		store, err = openStore(ctx, o.url, false)
+	}
 	if err != nil {
 		return err
 	}
