@@ -98,6 +98,9 @@ func TestLogCannotBeWritten(t *testing.T) {
 	if _, err := h.tracker.Rollover(t.Context(), testSpec.ID, 0); err == nil {
 		t.Fatal("a rollover without a log")
 	}
+	if vm, err := h.tracker.VM(t.Context(), testSpec.ID); err != nil || !vm.LogFailed {
+		t.Fatalf("it does not tell that the log failed: %+v, %v", vm, err)
+	}
 	broken.Store(false)
 	h.tracker.mendOnce()
 	rollover(t, h)
@@ -109,7 +112,7 @@ func TestLogCannotBeWritten(t *testing.T) {
 	}
 	vm, err := h.tracker.VM(t.Context(), testSpec.ID)
 	check(t, err)
-	if vm.Walk.Required || vm.GivenUp != 1 {
+	if vm.Walk.Required || vm.GivenUp != 1 || vm.LogFailed {
 		t.Fatalf("after the repair: %+v", vm)
 	}
 }

@@ -41,6 +41,9 @@ type VM struct {
 	// GivenUp counts the epochs whose recovery point was given up because
 	// they were merged into the next one.
 	GivenUp uint64 `json:"given_up"`
+	// LogFailed tells that the change log cannot be written: changes are kept
+	// in memory, and no recovery point can be made.
+	LogFailed bool `json:"log_failed,omitempty"`
 }
 
 // Disk is a protected disk as it is now.

@@ -164,7 +164,7 @@ func (v *vm) describe() VM {
 	out := VM{
 		ID: v.idText(), Name: v.name, Open: v.open, Walk: v.walk, GivenUp: v.givenUp,
 		Disks: make([]Disk, 0, len(v.disks)), Sealed: make([]Epoch, 0, len(v.sealed)),
-		BeforeImageBytes: v.imageBytes.Load(),
+		BeforeImageBytes: v.imageBytes.Load(), LogFailed: v.t.incomplete.Load(),
 	}
 	if reason := v.failure.Load(); reason != nil && !out.Walk.Required {
 		out.Walk.Required, out.Walk.Reason = true, *reason

@@ -16,6 +16,7 @@ const (
 	reasonResync      = "resynchronization-required"
 	reasonPointOld    = "recovery-point-old"
 	reasonDiskRemoved = "disk-removed"
+	reasonLogFailed   = "log-failed"
 )
 
 // lateCycles is how many copy frequencies old the newest point may be.
@@ -30,6 +31,7 @@ type condition struct {
 	frequency time.Duration
 	failed    *failure
 	removed   []string // disks that lost their names
+	logFailed bool     // the filter cannot write its change log
 }
 
 // state tells where the VM stands in its life cycle.
@@ -61,6 +63,9 @@ func assess(c condition, now time.Time) []api.Reason {
 	}
 	if len(c.removed) > 0 {
 		add(api.HealthCritical, reasonDiskRemoved, "removed or replaced in the folder: %s", strings.Join(c.removed, ", "))
+	}
+	if c.logFailed {
+		add(api.HealthCritical, reasonLogFailed, "the change log cannot be written, so no recovery points are made; free space on the file system of the disks")
 	}
 	if c.walk.Required && !c.newest.IsZero() {
 		add(api.HealthCritical, reasonResync, "%s", c.walk.Reason)
