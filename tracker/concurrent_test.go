@@ -138,6 +138,35 @@ func TestGate(t *testing.T) {
 	d.gate.Unlock()
 }
 
+// TestMergeUnderReaders: what was told of an epoch does not change when the
+// epoch before is merged into it. The race detector is the judge of the rest.
+func TestMergeUnderReaders(t *testing.T) {
+	h := startHost(t, t.TempDir(), 1<<20, 1<<20)
+	defer h.stop()
+	protect(t, h)
+	walked(t, h)
+	check(t, h.fs.truncate(h.disks[0], 4096))
+	rollover(t, h)
+	check(t, h.fs.truncate(h.disks[0], 1<<20))
+	e := rollover(t, h)
+	vm, err := h.tracker.VM(t.Context(), testSpec.ID)
+	check(t, err)
+	told, listed := e.Disks[0], vm.Sealed[1].Disks[0]
+	v, err := h.tracker.locked(testSpec.ID)
+	check(t, err)
+	// The floor of the second is not below the first's: make it so.
+	v.sealed[0].Disks[0].Floor = 1
+	err = v.merge(0, "the test wants it")
+	v.mu.Unlock()
+	check(t, err)
+	if e.Disks[0] != told || vm.Sealed[1].Disks[0] != listed {
+		t.Fatal("a merge changed what had been told")
+	}
+	if v.sealed[0].Disks[0].Floor != 1 {
+		t.Fatal("the merged epoch lost a floor")
+	}
+}
+
 // newestIn returns the newest number among a writer's blocks, each of which
 // must be of one write.
 func newestIn(t *testing.T, p []byte, writer, blocks int) uint64 {

@@ -39,7 +39,7 @@ func (t *Tracker) Rollover(_ context.Context, id string, walk uint64) (Epoch, er
 		// that would give its recovery point up.
 		t.cfg.Logger.Warn("sealed epoch not flushed to the change log", "vm", v.name, "epoch", s.Number, "error", err)
 	}
-	return s.Epoch, nil
+	return s.copy(), nil
 }
 
 // seal is the rollover itself: with the gates of all disks closed, one commit

@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -53,6 +54,13 @@ type sealedEpoch struct {
 	// regions in doubt, and of those a process that starts anew cannot tell
 	// which blocks it could still read.
 	Exact bool `json:"exact"`
+}
+
+// copy returns the epoch for the outside: a merge may still change ours.
+func (s *sealedEpoch) copy() Epoch {
+	e := s.Epoch
+	e.Disks = slices.Clone(e.Disks)
+	return e
 }
 
 // vmRecord is a VM as it is stored in the change log.
@@ -178,7 +186,7 @@ func (v *vm) describe() VM {
 	lost := v.lostThrough.Load()
 	for _, s := range v.sealed {
 		if s.Number > lost {
-			out.Sealed = append(out.Sealed, s.Epoch)
+			out.Sealed = append(out.Sealed, s.copy())
 		}
 	}
 	return out
