@@ -108,7 +108,7 @@ func TestStoreAway(t *testing.T) {
 	s := newSite(t)
 	s.store = strings.Replace(server.URL("vms"), fmt.Sprintf(":%d/", port), ":"+w.port()+"/", 1)
 	s.env = append(s.env, server.Environ()...)
-	o := newVM(t, s, newGuest(t, rng), "--frequency", "15m")
+	o := newVM(t, s, newGuest(t, rng, slowPace), "--frequency", "15m")
 	o.cut(t, true)
 
 	w.cut(t)

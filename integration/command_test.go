@@ -16,7 +16,7 @@ const (
 	// commandWithin bounds a command that waits for something.
 	commandWithin = 2 * time.Minute
 	// racedShare of the commands is one that runs with the race detector.
-	racedShare = 8
+	racedShare = 16
 )
 
 // point is what `cut --json` and `points --json` promise.
@@ -133,8 +133,13 @@ func (s *site) status(t *testing.T) vmStatus {
 // restore restores a point from the store alone and returns the folder.
 func (s *site) restore(t *testing.T, epoch uint64) (string, result) {
 	t.Helper()
+	return s.restoreFrom(t, s.store, epoch)
+}
+
+func (s *site) restoreFrom(t *testing.T, store string, epoch uint64) (string, result) {
+	t.Helper()
 	to := filepath.Join(s.dir, fmt.Sprintf("restored-%d", epoch))
-	return to, s.run(t, "restore", vm, "--point", fmt.Sprint(epoch), "--to", to, "--store", s.store)
+	return to, s.run(t, "restore", vm, "--point", fmt.Sprint(epoch), "--to", to, "--store", store)
 }
 
 // eventually asks a condition again and again until it holds.

@@ -7,14 +7,20 @@ import (
 	"time"
 )
 
-// pace is the time between two operations of a guest on a disk: some 15 MB/s,
-// so that stores and small machines keep up.
-const pace = 4 * time.Millisecond
+// The time between two operations of a guest on a disk. An operation changes
+// some 60 KB; a sidecar with the race detector, which shares two cores with
+// Azurite, has to keep up.
+const (
+	pace     = 4 * time.Millisecond
+	slowPace = 10 * time.Millisecond
+	idlePace = 25 * time.Millisecond
+)
 
 // guest stands for a VM that runs: a goroutine for each disk that goes on
 // changing it until the test ends.
 type guest struct {
 	disks []*guestDisk
+	pace  time.Duration
 	stop  chan struct{}
 	done  sync.WaitGroup
 }
@@ -31,9 +37,9 @@ type guestDisk struct {
 
 // startGuest has the disks changed from now on, in a way that rng decides. An
 // operation that fails, fails the test, unless it is revived.
-func startGuest(t *testing.T, rng *rand.Rand, largest int64, paths ...string) *guest {
+func startGuest(t *testing.T, rng *rand.Rand, pace time.Duration, largest int64, paths ...string) *guest {
 	t.Helper()
-	g := &guest{stop: make(chan struct{})}
+	g := &guest{pace: pace, stop: make(chan struct{})}
 	for i, path := range paths {
 		o := &operations{path: path, other: paths[(i+1)%len(paths)], largest: largest, rng: rand.New(rand.NewPCG(rng.Uint64(), rng.Uint64()))}
 		must(t, o.open())
@@ -42,7 +48,7 @@ func startGuest(t *testing.T, rng *rand.Rand, largest int64, paths ...string) *g
 		g.disks = append(g.disks, d)
 	}
 	for _, d := range g.disks {
-		g.done.Go(func() { d.run(g.stop) })
+		g.done.Go(func() { d.run(g.pace, g.stop) })
 	}
 	t.Cleanup(func() { g.end(t) })
 	return g
@@ -65,7 +71,7 @@ func (g *guest) end(t *testing.T) {
 	}
 }
 
-func (d *guestDisk) run(stop <-chan struct{}) {
+func (d *guestDisk) run(pace time.Duration, stop <-chan struct{}) {
 	again := time.NewTicker(pace)
 	defer again.Stop()
 	for {

@@ -3,6 +3,7 @@ package integration
 import (
 	"math/rand/v2"
 	"testing"
+	"time"
 )
 
 // Sizes of the disks that the guests change.
@@ -12,10 +13,10 @@ const (
 )
 
 // newGuest returns what starts a guest once its disks are there.
-func newGuest(t *testing.T, rng *rand.Rand) func(paths ...string) *guest {
+func newGuest(t *testing.T, rng *rand.Rand, pace time.Duration) func(paths ...string) *guest {
 	return func(paths ...string) *guest {
 		t.Helper()
-		return startGuest(t, rng, dataSize, paths...)
+		return startGuest(t, rng, pace, dataSize, paths...)
 	}
 }
 
@@ -41,7 +42,7 @@ func TestRecoveryPoints(t *testing.T) {
 	t.Parallel()
 	rng := randomness(t)
 	s := newSite(t)
-	o := newVM(t, s, newGuest(t, rng), "--frequency", "15m")
+	o := newVM(t, s, newGuest(t, rng, pace), "--frequency", "15m")
 	want := rounds(200, 2000)
 	for len(o.holds) < want+want/20 {
 		for range rng.IntN(10) {

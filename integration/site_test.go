@@ -20,9 +20,10 @@ const vm = "web01"
 // a store.
 type site struct {
 	dir        string
-	folder     string // of the disks
-	mountpoint string // the folder itself, unless the test looks at both sides
-	store      string // URL
+	folder     string          // of the disks
+	mountpoint string          // the folder itself, unless the test looks at both sides
+	store      string          // URL
+	azurite    *azurite.Server // nil if the store is a directory
 	env        []string
 
 	filter, sidecar *process
@@ -70,7 +71,7 @@ func newAzureSite(t *testing.T) *site {
 	t.Helper()
 	server := azurite.Start(t) // first, so that it outlives the sidecar
 	s := newSite(t)
-	s.store = server.URL("vms")
+	s.azurite, s.store = server, server.URL("vms")
 	s.env = append(s.env, server.Environ()...)
 	return s
 }
