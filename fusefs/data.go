@@ -45,9 +45,9 @@ func (f *filter) write(in *fuse.WriteIn, p []byte) (int, error) {
 	offset := int64(in.Offset)
 	var k int
 	if d := n.disk; d != nil {
-		d.BeginChange(offset, int64(len(p)))
+		change := d.BeginChange(offset, int64(len(p)))
 		k, err = pwrite(fd, p, offset, in.Flags)
-		d.EndChange()
+		d.EndChange(change)
 	} else {
 		k, err = pwrite(fd, p, offset, in.Flags)
 	}

@@ -14,11 +14,11 @@ import (
 // nothing is a Disk that does nothing.
 type nothing struct{}
 
-func (nothing) BeginChange(int64, int64) {}
-func (nothing) EndChange()               {}
-func (nothing) BeginResize(int64)        {}
-func (nothing) EndResize()               {}
-func (nothing) NameRemoved()             {}
+func (nothing) BeginChange(int64, int64) uint64 { return 0 }
+func (nothing) EndChange(uint64)                {}
+func (nothing) BeginResize(int64)               {}
+func (nothing) EndResize()                      {}
+func (nothing) NameRemoved()                    {}
 
 // ioRequest puts a READ or WRITE of size bytes at offset into a request buffer.
 func ioRequest(b *buffers, op uint32, id uint64, offset uint64, size int) []byte {

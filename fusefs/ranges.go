@@ -12,7 +12,7 @@ const (
 	// range.
 	movesData = unix.FALLOC_FL_COLLAPSE_RANGE | unix.FALLOC_FL_INSERT_RANGE
 
-	// A copy of a disk's data is cut short, since no rollover can happen until
+	// A copy of a disk's data is cut short, since no rollover is complete until
 	// it is done; the caller goes on from there.
 	maxCopyToDisk = 8 << 20
 	// Another copy is limited by the width of the answer alone.
@@ -44,8 +44,7 @@ func (f *filter) Fallocate(_ <-chan struct{}, in *fuse.FallocateIn) fuse.Status 
 		return status(err)
 	}
 	if n.disk != nil {
-		n.disk.BeginChange(offset, length)
-		defer n.disk.EndChange()
+		defer n.disk.EndChange(n.disk.BeginChange(offset, length))
 	}
 	return status(call(fd))
 }
@@ -77,8 +76,7 @@ func (f *filter) CopyFileRange(_ <-chan struct{}, in *fuse.CopyFileRangeIn) (uin
 		if length <= 0 {
 			return 0, fuse.OK // nothing to copy from
 		}
-		to.disk.BeginChange(offOut, length)
-		defer to.disk.EndChange()
+		defer to.disk.EndChange(to.disk.BeginChange(offOut, length))
 	}
 	k, err := unix.CopyFileRange(source, &offIn, dest, &offOut, int(length), int(in.Flags))
 	return uint32(max(k, 0)), status(err)

@@ -12,8 +12,8 @@ type recorder struct {
 
 	mu       sync.Mutex
 	ranges   []span
-	changes  int // under way
-	resizes  int // under way
+	changes  map[uint64]bool // under way
+	resizes  int             // under way
 	removals int
 	resized  int
 	changed  int
@@ -22,7 +22,7 @@ type recorder struct {
 // span is a range of bytes, end excluded.
 type span struct{ from, to int64 }
 
-func (r *recorder) BeginChange(offset, length int64) {
+func (r *recorder) BeginChange(offset, length int64) (change uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.resizes > 0 {
@@ -31,24 +31,29 @@ func (r *recorder) BeginChange(offset, length int64) {
 	if offset < 0 || length < 0 {
 		r.t.Errorf("a change of %d bytes at %d", length, offset)
 	}
-	r.changes++
 	r.changed++
+	if r.changes == nil {
+		r.changes = map[uint64]bool{}
+	}
+	r.changes[uint64(r.changed)] = true
 	r.ranges = append(r.ranges, span{offset, offset + length})
+	return uint64(r.changed)
 }
 
-func (r *recorder) EndChange() {
+func (r *recorder) EndChange(change uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.changes--; r.changes < 0 {
+	if !r.changes[change] {
 		r.t.Error("a change ends that did not begin")
 	}
+	delete(r.changes, change)
 }
 
 func (r *recorder) BeginResize(keep int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.resizes > 0 || r.changes > 0 {
-		r.t.Errorf("a change of size begins during %d changes and %d changes of size", r.changes, r.resizes)
+	if r.resizes > 0 || len(r.changes) > 0 {
+		r.t.Errorf("a change of size begins during %d changes and %d changes of size", len(r.changes), r.resizes)
 	}
 	r.resizes++
 	r.resized++
@@ -74,8 +79,8 @@ func (r *recorder) idle(t *testing.T) {
 	t.Helper()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.changes != 0 || r.resizes != 0 {
-		t.Errorf("%d changes and %d changes of size never ended", r.changes, r.resizes)
+	if len(r.changes) != 0 || r.resizes != 0 {
+		t.Errorf("%d changes and %d changes of size never ended", len(r.changes), r.resizes)
 	}
 }
 

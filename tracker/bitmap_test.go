@@ -1,8 +1,11 @@
 package tracker
 
 import (
+	"fmt"
 	"maps"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -96,11 +99,9 @@ func TestSteadyStateAllocatesNothing(t *testing.T) {
 	defer h.stop()
 	protect(t, h)
 	d := h.fs.tracked(h.disks[0])
-	d.BeginChange(0, 1<<20)
-	d.EndChange()
+	d.EndChange(d.BeginChange(0, 1<<20))
 	if n := testing.AllocsPerRun(1000, func() {
-		d.BeginChange(4096, 64<<10)
-		d.EndChange()
+		d.EndChange(d.BeginChange(4096, 64<<10))
 	}); n != 0 {
 		t.Fatalf("%v allocations for a tracked write", n)
 	}
@@ -113,43 +114,61 @@ func BenchmarkSteadyState(b *testing.B) {
 	defer h.stop()
 	protect(b, h)
 	d := h.fs.tracked(h.disks[0])
-	d.BeginChange(0, 64<<20)
-	d.EndChange()
+	d.EndChange(d.BeginChange(0, 64<<20))
 	offset := int64(0)
 	for b.Loop() {
-		d.BeginChange(offset, 4096)
-		d.EndChange()
+		d.EndChange(d.BeginChange(offset, 4096))
 		offset = (offset + 4096*17) % (64 << 20)
 	}
 }
 
 // BenchmarkFirstTouch measures the first write to each region of an epoch,
-// which is logged.
+// which is logged, in zones that are hot.
 func BenchmarkFirstTouch(b *testing.B) {
-	h := startHost(b, b.TempDir(), 1<<40, 1<<20)
-	defer h.stop()
-	protect(b, h)
-	d := h.fs.tracked(h.disks[0])
-	offset := int64(0)
-	for b.Loop() {
-		d.BeginChange(offset, 4096)
-		d.EndChange()
-		offset = (offset + 1<<20) % (1 << 40)
+	const size = 64 << 30
+	for _, writers := range []int{1, 8} {
+		b.Run(fmt.Sprintf("writers=%d", writers), func(b *testing.B) {
+			h := startHost(b, b.TempDir(), size, 1<<20)
+			defer h.stop()
+			protect(b, h)
+			endWalk(b, h)
+			d := h.fs.tracked(h.disks[0]).(*tracked)
+			d.zones.blocks = size / disk.BlockSize
+			var next atomic.Int64
+			var running sync.WaitGroup
+			b.ResetTimer()
+			for range writers {
+				running.Go(func() {
+					for n := next.Add(1); n <= int64(b.N); n = next.Add(1) {
+						d.EndChange(d.BeginChange(n<<20%size, 4096))
+						if n<<20%size == 0 {
+							endEpoch(b, h)
+						}
+					}
+				})
+			}
+			running.Wait()
+		})
 	}
 }
 
-// BenchmarkRollover measures a rollover of two disks, one changed block each.
+func endEpoch(t tb, h *host) {
+	e, err := h.tracker.Rollover(background, testSpec.ID, 0)
+	check(t, err)
+	check(t, h.tracker.Acknowledge(background, testSpec.ID, e.Number, 0))
+}
+
+// BenchmarkRollover measures a rollover of two disks of 1 TiB, one changed
+// block each.
 func BenchmarkRollover(b *testing.B) {
 	h := startHost(b, b.TempDir(), 1<<40, 1<<40)
 	defer h.stop()
 	protect(b, h)
-	walked(b, h)
+	endWalk(b, h)
 	for b.Loop() {
 		for _, f := range h.disks {
 			check(b, h.fs.write(f, []byte{1}, 0))
 		}
-		e, err := h.tracker.Rollover(b.Context(), testSpec.ID, 0)
-		check(b, err)
-		check(b, h.tracker.Acknowledge(b.Context(), testSpec.ID, e.Number, 0))
+		endEpoch(b, h)
 	}
 }

@@ -1,9 +1,11 @@
 package tracker
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"math/rand/v2"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -17,7 +19,8 @@ import (
 // number, and then one of disk 1. What a sealed epoch shows must be what one
 // instant could have shown: no block is torn; no number is older than what was
 // written before the rollover, or newer than what was begun after it; disk 1
-// is not ahead of disk 0.
+// is not ahead of disk 0. Another writer makes disk 1 longer, block by block:
+// the epoch has each block whole or not at all. Meanwhile zones cool.
 func TestConcurrent(t *testing.T) {
 	const (
 		writers = 4
@@ -57,7 +60,38 @@ func TestConcurrent(t *testing.T) {
 		})
 	}
 
-	type bounds struct{ low, high [writers]uint64 }
+	var grown atomic.Int64
+	running.Go(func() {
+		p := bytes.Repeat([]byte{0xa5}, disk.BlockSize)
+		for n := int64(writers * blocks); ; n++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			if err := h.fs.write(h.disks[1], p, n*disk.BlockSize); err != nil {
+				t.Error(err)
+				return
+			}
+			grown.Store(n + 1)
+			runtime.Gosched()
+		}
+	})
+	running.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				h.tracker.coolOnce()
+			}
+		}
+	})
+
+	type bounds struct {
+		low, high [writers]uint64
+		size      int64 // of disk 1, at least
+	}
 	seen := map[uint64]bounds{}
 	merged := 0
 	for range epochs {
@@ -65,6 +99,7 @@ func TestConcurrent(t *testing.T) {
 		for w := range writers {
 			b.low[w] = done[w].Load()
 		}
+		b.size = grown.Load() * disk.BlockSize
 		e, err := h.tracker.Rollover(t.Context(), testSpec.ID, 0)
 		check(t, err)
 		for w := range writers {
@@ -93,6 +128,11 @@ func TestConcurrent(t *testing.T) {
 			}
 			check(t, h.tracker.Acknowledge(t.Context(), testSpec.ID, s.Number, 0))
 			b := seen[s.Number]
+			tail := replicas[1].bytes[writers*blocks*disk.BlockSize:]
+			if size := int64(len(replicas[1].bytes)); size < b.size || bytes.Count(tail, []byte{0xa5}) != len(tail) || len(tail)%disk.BlockSize != 0 {
+				t.Fatalf("epoch %d: disk 1 has %d bytes, want at least %d, and %d bytes of what made it longer are missing",
+					s.Number, size, b.size, len(tail)-bytes.Count(tail, []byte{0xa5}))
+			}
 			for w := range writers {
 				newest := [2]uint64{newestIn(t, replicas[0].bytes, w, blocks), newestIn(t, replicas[1].bytes, w, blocks)}
 				if newest[0] < b.low[w] || newest[0] > b.high[w] || newest[1] < b.low[w] || newest[1] > newest[0] {
@@ -111,31 +151,6 @@ func TestConcurrent(t *testing.T) {
 		}
 	}
 	t.Logf("%d epochs, %d merged", epochs, merged)
-}
-
-// TestGate: no rollover happens between the announcement of a change and its
-// end, and no change while the size changes.
-func TestGate(t *testing.T) {
-	h := startHost(t, t.TempDir(), 1<<20, 1<<20)
-	defer h.stop()
-	protect(t, h)
-	v, err := h.tracker.vm(testSpec.ID)
-	check(t, err)
-	d := v.disks[0]
-	d.BeginChange(0, 1)
-	if d.gate.TryLock() {
-		t.Fatal("a rollover could happen within a change")
-	}
-	d.EndChange()
-	d.BeginResize(0)
-	if d.gate.TryRLock() {
-		t.Fatal("a change could happen while the size changes")
-	}
-	d.EndResize()
-	if !d.gate.TryLock() {
-		t.Fatal("the gate stays closed")
-	}
-	d.gate.Unlock()
 }
 
 // TestMergeUnderReaders: what was told of an epoch does not change when the

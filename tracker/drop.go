@@ -118,7 +118,7 @@ func (v *vm) merge(i int, reason string) error {
 	}
 	for j, d := range v.disks {
 		from := d.log(gone.Number)
-		into := d.open
+		into := d.open()
 		if next != nil {
 			into = d.log(next.Number)
 		}
@@ -167,10 +167,10 @@ func (v *vm) mergeDisk(d *tracked, from, into *epochLog, floor int64, open bool)
 	into.extra.addAll(&from.marks)
 	into.extra.addAll(&from.extra)
 	if open {
-		d.gate.Lock()
+		d.resizing.Lock()
 		into.floor.Store(min(into.floor.Load(), floor))
 		d.logFloor(noResize)
-		d.gate.Unlock()
+		d.resizing.Unlock()
 	}
 	return nil
 }
@@ -225,12 +225,11 @@ func (v *vm) retireImages() {
 		if len(gone) == 0 {
 			continue
 		}
-		d.gate.Lock() // a write may be saving into the open epoch's
-		if d.open.shots == gone[len(gone)-1] {
-			d.open.shots = newImages(d.id, d.open.number)
-			kept = append(kept, d.open.shots)
+		if open := d.open(); open.shots.Load() == gone[len(gone)-1] {
+			open.shots.Store(newImages(d.id, open.number))
+			kept = append(kept, open.shots.Load())
+			d.passTouches() // one may be saving into the old ones
 		}
-		d.gate.Unlock()
 		v.retire.Lock()
 		d.shots.Store(&kept)
 		v.retire.Unlock()

@@ -22,13 +22,19 @@ func protect(t tb, h *host) VM {
 // walked ends the first walk; what a replica would hold is the disks.
 func walked(t tb, h *host) []replicaDisk {
 	t.Helper()
+	replicas := []replicaDisk{{content(t, h.disks[0])}, {content(t, h.disks[1])}}
+	endWalk(t, h)
+	return replicas
+}
+
+// endWalk makes believe that the disks were walked.
+func endWalk(t tb, h *host) {
+	t.Helper()
 	vm, err := h.tracker.VM(background, testSpec.ID)
 	check(t, err)
 	e, err := h.tracker.Rollover(background, testSpec.ID, vm.Walk.Number)
 	check(t, err)
-	replicas := []replicaDisk{{content(t, h.disks[0])}, {content(t, h.disks[1])}}
 	check(t, h.tracker.Acknowledge(background, testSpec.ID, e.Number, vm.Walk.Number))
-	return replicas
 }
 
 // shipAll ships all sealed epochs to the replicas.

@@ -55,24 +55,22 @@ func (f *fakeFS) tracked(file *os.File) Tracked {
 
 type untracked struct{}
 
-func (untracked) BeginChange(int64, int64) {}
-func (untracked) EndChange()               {}
-func (untracked) BeginResize(int64)        {}
-func (untracked) EndResize()               {}
-func (untracked) NameRemoved()             {}
+func (untracked) BeginChange(int64, int64) uint64 { return 0 }
+func (untracked) EndChange(uint64)                {}
+func (untracked) BeginResize(int64)               {}
+func (untracked) EndResize()                      {}
+func (untracked) NameRemoved()                    {}
 
 func (f *fakeFS) write(file *os.File, p []byte, offset int64) error {
 	d := f.tracked(file)
-	d.BeginChange(offset, int64(len(p)))
-	defer d.EndChange()
+	defer d.EndChange(d.BeginChange(offset, int64(len(p))))
 	_, err := file.WriteAt(p, offset)
 	return err
 }
 
 func (f *fakeFS) punch(file *os.File, offset, length int64) error {
 	d := f.tracked(file)
-	d.BeginChange(offset, length)
-	defer d.EndChange()
+	defer d.EndChange(d.BeginChange(offset, length))
 	return unix.Fallocate(int(file.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, offset, length)
 }
 

@@ -151,8 +151,7 @@ func (v *vm) takeUp(was ending, changed string) error {
 func (v *vm) distrust(reason string) {
 	v.sealed = nil
 	for _, d := range v.disks {
-		d.logs.Store(&[]*epochLog{d.open})
-		d.shots.Store(&[]*images{d.open.shots})
+		d.begin(d.open())
 	}
 	v.failure.Store(&reason)
 	v.t.noteIncomplete(true)
@@ -165,8 +164,7 @@ func (t *Tracker) loadDisk(v *vm, r diskRecord, was ending) (d *tracked, changed
 	if err != nil {
 		return nil, "", err
 	}
-	d = &tracked{id: id, vm: v, path: r.Path, inode: r.Inode, handle: r.Handle}
-	d.zones.init(t)
+	d = v.newDisk(id, r.Path, r.Inode, r.Handle)
 	file, state, err := t.findDisk(r)
 	if err != nil {
 		changed = fmt.Sprintf("disk %s was not found: %v", r.Path, err)
@@ -174,6 +172,7 @@ func (t *Tracker) loadDisk(v *vm, r diskRecord, was ending) (d *tracked, changed
 		d.removed.Store(true)
 	} else {
 		d.file, d.device = file, state.device
+		d.size.Store(state.Size)
 		changed = changedBehind(r, state, was)
 	}
 	load := d.loadLogs
@@ -243,7 +242,7 @@ func (d *tracked) loadLogs(size int64) error {
 	if err != nil {
 		return err
 	}
-	d.open = open
+	d.begin(open)
 	logs = append(logs, open)
 	d.logs.Store(&logs)
 	if err := d.loadImages(); err != nil {
@@ -294,10 +293,11 @@ func (d *tracked) loadImages() error {
 	if err != nil {
 		return err
 	}
-	if n := len(shots); n > 0 && shots[n-1].epoch == d.open.number {
-		d.open.shots = shots[n-1]
+	open := d.open()
+	if n := len(shots); n > 0 && shots[n-1].epoch == open.number {
+		open.shots.Store(shots[n-1])
 	} else {
-		shots = append(shots, d.open.shots)
+		shots = append(shots, open.shots.Load())
 	}
 	d.shots.Store(&shots)
 	return nil
@@ -305,18 +305,19 @@ func (d *tracked) loadImages() error {
 
 // loadFloor reads the open epoch's floor, and finishes what a resize left.
 func (d *tracked) loadFloor(size int64) error {
-	record, err := d.vm.t.log.Floor(d.id, d.open.number)
+	open := d.open()
+	record, err := d.vm.t.log.Floor(d.id, open.number)
 	if err != nil {
 		return err
 	}
 	var f floorRecord
 	if record == nil {
-		return fmt.Errorf("change log is damaged: epoch %d has no floor", d.open.number)
+		return fmt.Errorf("change log is damaged: epoch %d has no floor", open.number)
 	}
 	if err := json.Unmarshal(record, &f); err != nil {
 		return fmt.Errorf("change log is damaged: floor: %w", err)
 	}
-	d.open.floor.Store(min(f.Floor, size))
+	open.floor.Store(min(f.Floor, size))
 	if f.Resizing == noResize || d.file == nil {
 		return nil
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -72,12 +73,61 @@ func (t *Tracker) dropImageLog(id changelog.ID, epoch uint64) error {
 // on whatever happens. If the log cannot be written, memory alone knows of the
 // change from now on; the liveness file says so to the next process, until the
 // log has been repaired.
+//
+// Writes that call it at the same time share a commit.
 func (t *Tracker) logTouch(fill func(*changelog.Writes)) {
 	if t.incomplete.Load() {
 		return
 	}
-	if err := t.commit(fill); err != nil {
+	b, leads := t.touches.join(fill)
+	if !leads {
+		<-b.done
+		return
+	}
+	t.touches.committing.Lock()
+	defer t.touches.committing.Unlock()
+	t.touches.close()
+	if err := t.commit(b.fill); err != nil {
 		t.logBroke(err)
+	}
+	close(b.done)
+}
+
+// touchGroup gathers what is to be committed together: while one batch is
+// being committed, the next one fills.
+type touchGroup struct {
+	committing sync.Mutex
+	mu         sync.Mutex
+	filling    *touchBatch // nil if nobody waits for a commit
+}
+
+type touchBatch struct {
+	fills []func(*changelog.Writes)
+	done  chan struct{}
+}
+
+// join adds to the batch that is filling. The first who joins leads it.
+func (g *touchGroup) join(fill func(*changelog.Writes)) (b *touchBatch, leads bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if leads = g.filling == nil; leads {
+		g.filling = &touchBatch{done: make(chan struct{})}
+	}
+	b = g.filling
+	b.fills = append(b.fills, fill)
+	return b, leads
+}
+
+// close lets nobody join the batch any more.
+func (g *touchGroup) close() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.filling = nil
+}
+
+func (b *touchBatch) fill(w *changelog.Writes) {
+	for _, fill := range b.fills {
+		fill(w)
 	}
 }
 
@@ -138,26 +188,12 @@ func (v *vm) relog() error {
 		}
 	}
 	for _, d := range v.disks {
-		d.gate.Lock()
-		err := v.t.bulk(func(w *changelog.Writes) {
-			w.Floor(d.id, d.open.number, mustJSON(floorRecord{Floor: d.open.floor.Load(), Resizing: noResize}))
-			for r := range d.open.both() {
-				w.RegionInDoubt(d.id, d.open.number, uint64(r))
-			}
-			for r, saved := range d.open.shots.saved.regions() {
-				w.Images(d.id, d.open.number, uint64(r), saved)
-			}
-			if lost := v.lostThrough.Load(); lost > 0 {
-				w.Lost(v.id, lost)
-			}
-			for n := range d.zones.hot.each() {
-				w.Hot(d.id, uint64(n), true)
-			}
-			if cut := d.zones.cut.Load(); cut != math.MaxInt64 {
-				w.Cut(d.id, encodeCut(cut))
-			}
-		})
-		d.gate.Unlock()
+		// From here on, who finds the log in order writes to it; who did not
+		// is past the locks when they have been held.
+		d.passTouches()
+		d.resizing.Lock()
+		err := v.t.bulk(d.relog)
+		d.resizing.Unlock()
 		if err != nil {
 			return err
 		}
@@ -166,4 +202,40 @@ func (v *vm) relog() error {
 		return err
 	}
 	return v.t.syncLog()
+}
+
+// relog writes all that a disk's memory knows, sealed epochs apart. resizing
+// is held.
+func (d *tracked) relog(w *changelog.Writes) {
+	open := d.open()
+	w.Floor(d.id, open.number, mustJSON(floorRecord{Floor: open.floor.Load(), Resizing: noResize}))
+	for r := range open.both() {
+		w.RegionInDoubt(d.id, open.number, uint64(r))
+	}
+	for _, shot := range *d.shots.Load() {
+		for r, saved := range shot.saved.regions() {
+			w.Images(d.id, shot.epoch, uint64(r), saved)
+		}
+	}
+	if lost := d.vm.lostThrough.Load(); lost > 0 {
+		w.Lost(d.vm.id, lost)
+	}
+	d.zones.mu.Lock()
+	defer d.zones.mu.Unlock()
+	for n := range d.zones.hot.each() {
+		w.Hot(d.id, uint64(n), true)
+	}
+	if cut := d.zones.cut.Load(); cut != math.MaxInt64 {
+		w.Cut(d.id, encodeCut(cut))
+	}
+}
+
+// passTouches returns when every first touch that was under way is over.
+func (d *tracked) passTouches() {
+	for i := range d.regions {
+		d.regions[i].Lock()
+		d.regions[i].Unlock() //nolint:staticcheck // to have held it is all
+	}
+	d.zones.mu.Lock()
+	d.zones.mu.Unlock() //nolint:staticcheck // likewise
 }

@@ -188,12 +188,12 @@ func (m *model) killInChange(t *rapid.T) {
 	f := m.drawDisk(t)
 	offset, length := drawRange(t)
 	d := m.fs.tracked(f)
-	d.BeginChange(offset, length)
+	change := d.BeginChange(offset, length)
 	if rapid.Bool().Draw(t, "changed") {
 		_, err := f.WriteAt(bytes.Repeat([]byte{0xee}, int(length)), offset)
 		check(t, err)
 	}
-	m.kill(d.EndChange)
+	m.kill(func() { d.EndChange(change) })
 }
 
 // killInResize is killInChange for a truncate.

@@ -36,11 +36,12 @@ func (d *tracked) loadZones() error {
 // zones, those of every logged region, and whatever lies beyond the lowest size
 // that the disk may have had.
 func (d *tracked) survey(size int64) error {
-	d.begin(d.vm.open, size)
+	open := newEpochLog(d.id, d.vm.open, size)
+	d.begin(open)
 	if d.file == nil {
 		return nil
 	}
-	extra := &d.open.extra
+	extra := &open.extra
 	blocks := disk.BlockCount(size)
 	for n := range d.zones.hot.each() {
 		x := disk.Extent{Start: n * d.zones.blocks, Count: uint64(d.zones.blocks)}
@@ -72,7 +73,7 @@ func (d *tracked) survey(size int64) error {
 		return err
 	}
 	floor = max(floor, 0)
-	d.open.floor.Store(floor)
+	open.floor.Store(floor)
 	return d.addData(extra, floor)
 }
 
@@ -96,8 +97,8 @@ func (d *tracked) addData(to *bitmap, offset int64) error {
 func (v *vm) startOver() error {
 	err := v.t.bulk(func(w *changelog.Writes) {
 		for _, d := range v.disks {
-			w.Floor(d.id, v.open, mustJSON(floorRecord{Floor: d.open.floor.Load(), Resizing: noResize}))
-			for r, set := range d.open.extra.regions() {
+			w.Floor(d.id, v.open, mustJSON(floorRecord{Floor: d.open().floor.Load(), Resizing: noResize}))
+			for r, set := range d.open().extra.regions() {
 				w.Region(d.id, v.open, uint64(r), set)
 			}
 		}
@@ -131,7 +132,7 @@ func (v *vm) startOver() error {
 	}
 	examine := uint64(0)
 	for _, d := range v.disks {
-		examine += d.open.extra.count()
+		examine += d.open().extra.count()
 		if err := v.t.log.DropAllImages(d.id); err != nil {
 			return err
 		}

@@ -58,22 +58,16 @@ func (t *Tracker) newVM(spec Spec) (v *vm, err error) {
 		if err != nil {
 			return nil, err
 		}
-		d := &tracked{id: id, vm: v, device: state.device, inode: state.inode, handle: handleOf(f), path: ds.Path, file: f}
-		d.zones.init(t)
-		d.begin(1, state.Size)
+		d := v.newDisk(id, ds.Path, state.inode, handleOf(f))
+		d.device, d.file = state.device, f
+		d.size.Store(state.Size)
+		d.begin(newEpochLog(id, v.open, state.Size))
 		v.disks = append(v.disks, d)
 		if state.Size > MaxDiskSize {
 			return nil, fmt.Errorf("%w: disk %s has %d bytes, more than the %d that can be protected", ErrInvalid, ds.Path, state.Size, int64(MaxDiskSize))
 		}
 	}
 	return v, nil
-}
-
-// begin opens a disk's first epoch.
-func (d *tracked) begin(epoch uint64, size int64) {
-	d.open = newEpochLog(d.id, epoch, size)
-	d.logs.Store(&[]*epochLog{d.open})
-	d.shots.Store(&[]*images{d.open.shots})
 }
 
 // enroll enters a VM, unless it or a disk of it is there already.
@@ -109,7 +103,7 @@ func (v *vm) begin() error {
 	}
 	err := v.t.commit(func(w *changelog.Writes) {
 		for _, d := range v.disks {
-			w.Floor(d.id, d.open.number, mustJSON(floorRecord{Floor: d.open.floor.Load(), Resizing: noResize}))
+			w.Floor(d.id, v.open, mustJSON(floorRecord{Floor: d.open().floor.Load(), Resizing: noResize}))
 		}
 	})
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"lifeboat/tracker/changelog"
 )
@@ -42,80 +43,143 @@ func (t *Tracker) Rollover(_ context.Context, id string, walk uint64) (Epoch, er
 	return s.copy(), nil
 }
 
-// seal is the rollover itself: with the gates of all disks closed, one commit
-// ends the epoch and begins the next. mu is held.
+// seal is the rollover itself. It ends the epoch for all disks at one instant,
+// at which no guest waits but those whose writes make a disk longer; what is
+// slow happens before and after. mu is held.
+//
+// The change log hears of it in two commits. The first begins the next epoch,
+// so that its changes have where to go. The second, when the changes of the
+// ended epoch are over, tells how the disks stood at the instant. A process
+// that dies between them leaves an epoch that is not exact, and so is given up.
 func (v *vm) seal() (*sealedEpoch, error) {
 	if err := v.reserveEpochs(v.open + 1); err != nil {
 		return nil, err
 	}
-	s := &sealedEpoch{Epoch: Epoch{Number: v.open, Disks: make([]EpochDisk, len(v.disks))}}
+	for _, d := range v.disks {
+		d.resizing.Lock()
+		defer d.resizing.Unlock()
+	}
+	if v.failure.Load() != nil || v.t.incomplete.Load() {
+		return nil, ErrWalkRequired // found out since settle; the next attempt tells more
+	}
+	s := &sealedEpoch{Epoch: Epoch{Number: v.open, SealedAt: v.t.now(), Disks: make([]EpochDisk, len(v.disks))}}
+	for i, d := range v.disks {
+		if err := d.stand(&s.Disks[i]); err != nil {
+			return nil, err
+		}
+	}
+	if err := v.logSeal(s, v.open+1); err != nil {
+		return nil, err
+	}
 	next := make([]*epochLog, len(v.disks))
 	for i, d := range v.disks {
-		if d.file == nil {
-			return nil, fmt.Errorf("%w: the disk file %s is missing in the folder: put it back and mount again, or unprotect the VM", ErrInvalid, d.path)
-		}
-		if path, ok := v.t.pathOf(d.file); ok {
-			d.path = path
-		}
-		s.Disks[i] = EpochDisk{ID: d.idText(), Path: d.path}
-		next[i] = newEpochLog(d.id, v.open+1, 0)
+		next[i] = newEpochLog(d.id, v.open+1, s.Disks[i].Size)
+		d.enter(next[i])
 	}
-	v.open++
-	record := v.record(false)
-	v.open--
-
-	for _, d := range v.disks {
-		d.gate.Lock()
-	}
-	err := v.swap(s, next, record)
-	for _, d := range v.disks {
-		d.gate.Unlock()
-	}
-	if err != nil {
-		return nil, err
+	v.endTurn(s)
+	for i := range v.disks {
+		// Nothing has cut it since, so this is its size at the instant.
+		next[i].floor.Store(s.Disks[i].Size)
 	}
 	v.open++
 	v.sealed = append(v.sealed, s)
+	if err := v.logSeal(s, v.open); err != nil {
+		v.t.logBroke(err)
+	}
 	return s, nil
 }
 
-// swap puts the next epoch in the place of the open one. The gates are held
-// for writing; if it fails, nothing has changed.
-func (v *vm) swap(s *sealedEpoch, next []*epochLog, record []byte) error {
-	if v.failure.Load() != nil || v.t.incomplete.Load() {
-		return ErrWalkRequired // found out since settle; the next attempt tells more
+// stand notes how a disk stands. resizing is held.
+func (d *tracked) stand(e *EpochDisk) error {
+	if d.file == nil {
+		return fmt.Errorf("%w: the disk file %s is missing in the folder: put it back and mount again, or unprotect the VM", ErrInvalid, d.path)
 	}
-	s.SealedAt = v.t.now()
-	for i, d := range v.disks {
-		state, err := stateOf(d.file)
-		if err != nil {
-			return fmt.Errorf("disk %s: %w", d.path, err)
-		}
-		if state.Size > MaxDiskSize {
-			return fmt.Errorf("%w: disk %s has %d bytes, more than the %d that can be protected", ErrInvalid, d.path, state.Size, int64(MaxDiskSize))
-		}
-		s.Disks[i].Size = state.Size
-		s.Disks[i].Floor = min(state.Size, d.open.floor.Load())
-		next[i].floor.Store(state.Size)
+	if path, ok := d.vm.t.pathOf(d.file); ok {
+		d.path = path
 	}
-	err := v.t.commit(func(w *changelog.Writes) {
+	state, err := stateOf(d.file)
+	if err != nil {
+		return fmt.Errorf("disk %s: %w", d.path, err)
+	}
+	if state.Size > MaxDiskSize {
+		return fmt.Errorf("%w: disk %s has %d bytes, more than the %d that can be protected", ErrInvalid, d.path, state.Size, int64(MaxDiskSize))
+	}
+	*e = EpochDisk{ID: d.idText(), Path: d.path, Size: state.Size, Floor: min(state.Size, d.open().floor.Load())}
+	return nil
+}
+
+// logSeal stores that an epoch is ended and the next one open. mu and the
+// disks' resizing are held.
+func (v *vm) logSeal(s *sealedEpoch, open uint64) error {
+	was := v.open
+	v.open = open
+	record := v.record(false)
+	v.open = was
+	return v.t.commit(func(w *changelog.Writes) {
 		w.Epoch(v.id, s.Number, mustJSON(s))
 		w.VM(v.id, record)
 		for i, d := range v.disks {
-			w.Floor(d.id, next[i].number, mustJSON(floorRecord{Floor: next[i].floor.Load(), Resizing: noResize}))
+			w.Floor(d.id, open, mustJSON(floorRecord{Floor: s.Disks[i].Size, Resizing: noResize}))
 		}
 	})
-	if err != nil {
-		return err
+}
+
+// enter makes e the log of changes that begin in the next turn.
+func (d *tracked) enter(e *epochLog) {
+	logs := append(slices.Clone(*d.logs.Load()), e)
+	shots := append(slices.Clone(*d.shots.Load()), e.shots.Load())
+	d.logs.Store(&logs)
+	d.shots.Store(&shots)
+	d.sides[(d.gate.turn.Load()+1)&1] = e
+}
+
+// endTurn ends the turn, notes when that was and how long the disks were then,
+// and waits until the changes of that turn are over.
+func (v *vm) endTurn(s *sealedEpoch) {
+	began := time.Now()
+	for _, d := range v.disks {
+		d.growing.Lock()
 	}
+	v.turn.Add(1)
+	s.SealedAt = v.t.now()
 	for i, d := range v.disks {
-		logs := append(slices.Clone(*d.logs.Load()), next[i])
-		shots := append(slices.Clone(*d.shots.Load()), next[i].shots)
-		d.logs.Store(&logs)
-		d.shots.Store(&shots)
-		d.open = next[i]
+		if state, err := stateOf(d.file); err == nil {
+			s.Disks[i].Size = state.Size
+		} else {
+			v.fail(d, fmt.Errorf("find its size at a rollover: %w", err))
+		}
+		d.growing.Unlock()
 	}
-	return nil
+	pause := time.Since(began)
+	v.complete()
+	for _, d := range v.disks {
+		pause = max(pause, d.gate.longestWait())
+	}
+	v.t.cfg.RolloverPause(pause)
+}
+
+// grace returns when every change that had begun when it was called is over.
+// mu is held.
+func (v *vm) grace() {
+	for _, d := range v.disks {
+		d.resizing.Lock()
+		defer d.resizing.Unlock()
+	}
+	for _, d := range v.disks {
+		d.sides[(v.turn.Load()+1)&1] = d.open()
+	}
+	v.turn.Add(1)
+	v.complete()
+}
+
+// complete waits until the changes of the turn that was ended are over.
+func (v *vm) complete() {
+	for _, d := range v.disks {
+		d.gate.wake() // who waits for this turn's end
+	}
+	for _, d := range v.disks {
+		d.gate.drain()
+	}
 }
 
 // flush stores the bitmaps of a sealed epoch in place of its regions in

@@ -16,8 +16,8 @@ const MaxDiskSize = 64 << 40
 // Tracked is what the file system tells of the changes of a disk: see
 // fusefs.Disk, which says when each method is to be called.
 type Tracked interface {
-	BeginChange(offset, length int64)
-	EndChange()
+	BeginChange(offset, length int64) (change uint64)
+	EndChange(change uint64)
 	BeginResize(keep int64)
 	EndResize()
 	NameRemoved()
@@ -25,9 +25,11 @@ type Tracked interface {
 
 // tracked is a protected disk.
 //
-// Locks, in the order in which they may be taken: the VM's mu, the gates of
-// its disks in their order, a region's lock. The write path takes a gate for
-// reading and, for the first touch of a block in an epoch, a region's lock.
+// Locks, in the order in which they may be taken: the VM's mu, resizing of its
+// disks in their order, growing likewise, a disk's gate, a region's lock or
+// that of the zones. The write path takes none of them but the gate, which
+// keeps nobody out; for the first touch of a block in an epoch, a region's
+// lock; and when the disk grows by the write, growing for reading.
 type tracked struct {
 	id     changelog.ID
 	vm     *vm
@@ -39,13 +41,22 @@ type tracked struct {
 	// attached tells that its changes are seen. The VM's mu guards it.
 	attached bool
 
-	// gate is held for reading while the disk is being changed, for writing
-	// at a rollover and while its size changes.
-	gate    sync.RWMutex
-	open    *epochLog // changed with the gate held for writing
-	regions [64]sync.Mutex
-	keep    int64 // between BeginResize and EndResize
+	gate gate
+	// sides are the open epoch's log for changes of the present turn, and the
+	// log for those of the turn before: another one if a rollover ended it.
+	sides   [2]*epochLog
+	regions [shards]sync.Mutex
 	zones   zones
+
+	// resizing is held while the size changes other than by a write, and by
+	// who ends a turn. keep is for the time between BeginResize and EndResize.
+	resizing sync.Mutex
+	keep     int64
+	// growing is held for reading while a write makes the disk longer, for
+	// writing at the instant of a rollover: the size is that of the instant.
+	growing sync.RWMutex
+	// size is the disk's, or less: a write that ends above it takes growing.
+	size atomic.Int64
 
 	// logs are the sealed epochs, oldest first, and then the open one; shots
 	// are the before-images, oldest first, those of the open epoch last. Both
@@ -71,12 +82,19 @@ type epochLog struct {
 	// open; EpochDisk has it afterwards.
 	floor atomic.Int64
 	// shots are the before-images that were saved while the epoch was open.
-	// Changed, like open, with the gate held for writing.
-	shots *images
+	shots atomic.Pointer[images]
+}
+
+// begin makes e the log of the open epoch, and the only one.
+func (d *tracked) begin(e *epochLog) {
+	d.sides = [2]*epochLog{e, e}
+	d.logs.Store(&[]*epochLog{e})
+	d.shots.Store(&[]*images{e.shots.Load()})
 }
 
 func newEpochLog(id changelog.ID, number uint64, floor int64) *epochLog {
-	e := &epochLog{number: number, shots: newImages(id, number)}
+	e := &epochLog{number: number}
+	e.shots.Store(newImages(id, number))
 	e.floor.Store(floor)
 	return e
 }
@@ -114,44 +132,79 @@ func clip(x Extents, size int64) Extents {
 	return x
 }
 
+// A change under way, as BeginChange tells EndChange of it: the parts of the
+// disk in the low half, and these.
+const (
+	changeOdd   = 1 << 32 // its turn is odd
+	changeGrows = 1 << 33 // it holds growing
+)
+
 // BeginChange implements Tracked.
-func (d *tracked) BeginChange(offset, length int64) {
-	d.gate.RLock()
-	x := disk.ExtentOf(offset, min(length, MaxDiskSize-min(offset, MaxDiskSize)))
+func (d *tracked) BeginChange(offset, length int64) (change uint64) {
+	length = min(length, MaxDiskSize-min(offset, MaxDiskSize))
+	if offset+length > d.size.Load() {
+		d.growing.RLock()
+		change |= changeGrows
+	}
+	x := disk.ExtentOf(offset, length)
 	if x.Count == 0 {
-		return
+		return change
+	}
+	parts := shardsOf(regionOf(x.Start), regionOf(x.End()-1))
+	turn := d.gate.enter(parts)
+	change |= uint64(parts) | turn&1*changeOdd
+	if change&changeGrows == 0 && offset+length > d.size.Load() {
+		// It was cut while this waited for the gate.
+		d.EndChange(change)
+		return d.BeginChange(offset, length)
 	}
 	if !d.zones.warm(x) {
 		d.heat(x)
 	}
-	if d.open.marks.containsAll(x) {
-		return
+	if !d.sides[turn&1].marks.containsAll(x) {
+		d.touch(turn, x)
 	}
-	d.touch(x)
+	return change
 }
 
 // EndChange implements Tracked.
-func (d *tracked) EndChange() { d.gate.RUnlock() }
-
-// touch marks blocks in the open epoch, of which some are not marked yet. The
-// gate is held.
-func (d *tracked) touch(x disk.Extent) {
-	for r := regionOf(x.Start); r.first() < x.End(); r++ {
-		d.touchRegion(r, within(r, x))
+func (d *tracked) EndChange(change uint64) {
+	d.gate.leave(shardSet(change), change/changeOdd)
+	if change&changeGrows != 0 {
+		if s, err := stateOf(d.file); err == nil {
+			d.size.Store(s.Size)
+		}
+		d.growing.RUnlock()
 	}
 }
 
-func (d *tracked) touchRegion(r region, set changelog.Bits) {
-	lock := &d.regions[uint64(r)%uint64(len(d.regions))]
+// open returns the log of the open epoch. The caller holds the VM's mu or
+// resizing: no rollover happens meanwhile.
+func (d *tracked) open() *epochLog { return d.sides[d.gate.turn.Load()&1] }
+
+// touch marks blocks of which some are not marked yet in the epoch of a turn.
+// The caller's change is under way in it, or the gate is closed.
+func (d *tracked) touch(turn uint64, x disk.Extent) {
+	for r := regionOf(x.Start); r.first() < x.End(); r++ {
+		d.touchRegion(turn, r, within(r, x))
+	}
+}
+
+func (d *tracked) touchRegion(turn uint64, r region, set changelog.Bits) {
+	// A change of the epoch before may still be going on here. Its blocks have
+	// to be marked and changed before they are saved for that epoch.
+	d.gate.settle(r, turn)
+	lock := &d.regions[r%shards]
 	lock.Lock()
 	defer lock.Unlock()
-	open := d.open
+	open := d.sides[turn&1]
 	fresh := minus(set, open.marks.region(r))
 	if fresh.Empty() {
 		return
 	}
-	save := d.saveImages(r, intersect(fresh, d.needed(r)))
-	saved := open.shots.saved.region(r)
+	shots := open.shots.Load()
+	save := d.saveImages(open, shots, r, intersect(fresh, d.needed(open, shots, r)))
+	saved := shots.saved.region(r)
 	logged := open.logged.get(disk.Block(r))
 	if !logged || !save.Empty() {
 		d.vm.t.logTouch(func(w *changelog.Writes) {
@@ -163,30 +216,30 @@ func (d *tracked) touchRegion(r region, set changelog.Bits) {
 			}
 		})
 		open.logged.set(disk.Block(r))
-		open.shots.saved.add(r, save)
-		open.shots.bytes.Add(int64(save.Count()) * disk.BlockSize)
+		shots.saved.add(r, save)
+		shots.bytes.Add(int64(save.Count()) * disk.BlockSize)
 	}
 	open.marks.add(r, fresh)
 }
 
-// needed returns the blocks of a region that a sealed epoch still has to read
-// and of which no before-image was saved in the open one.
-func (d *tracked) needed(r region) (set changelog.Bits) {
+// needed returns the blocks of a region that an epoch before open still has to
+// read and of which no before-image was saved in open.
+func (d *tracked) needed(open *epochLog, shots *images, r region) (set changelog.Bits) {
 	lost := d.vm.lostThrough.Load()
 	for _, e := range *d.logs.Load() {
-		if e != d.open && e.number > lost {
+		if e.number < open.number && e.number > lost {
 			set = union(set, e.changed(r))
 		}
 	}
 	if set.Empty() {
 		return set
 	}
-	return minus(set, d.open.shots.saved.region(r))
+	return minus(set, shots.saved.region(r))
 }
 
 // saveImages copies blocks to the before-images and returns those that it
 // saved: all, or none when the sealed epochs had to be given up instead.
-func (d *tracked) saveImages(r region, set changelog.Bits) changelog.Bits {
+func (d *tracked) saveImages(open *epochLog, shots *images, r region, set changelog.Bits) changelog.Bits {
 	if set.Empty() {
 		return set
 	}
@@ -196,10 +249,10 @@ func (d *tracked) saveImages(r region, set changelog.Bits) changelog.Bits {
 		if err != nil {
 			break
 		}
-		err = d.open.shots.copyFrom(t.imageFolder, d.file, x)
+		err = shots.copyFrom(t.imageFolder, d.file, x)
 	}
 	if err != nil {
-		d.vm.loseSealed(d, d.open.number-1, err)
+		d.vm.loseSealed(d, open.number-1, err)
 		return changelog.Bits{}
 	}
 	if d.vm.imageBytes.Add(int64(set.Count())*disk.BlockSize) > d.vm.imageLimit.Load() {
@@ -210,7 +263,8 @@ func (d *tracked) saveImages(r region, set changelog.Bits) changelog.Bits {
 
 // BeginResize implements Tracked.
 func (d *tracked) BeginResize(keep int64) {
-	d.gate.Lock()
+	d.resizing.Lock()
+	d.gate.close()
 	keep = min(keep, MaxDiskSize)
 	d.keep = keep
 	d.heatCut(keep)
@@ -221,43 +275,49 @@ func (d *tracked) BeginResize(keep int64) {
 		d.markData(keep)
 	}
 	if keep%disk.BlockSize != 0 {
-		d.touch(disk.ExtentOf(keep, 1))
+		d.touch(d.gate.turn.Load(), disk.ExtentOf(keep, 1))
 	}
-	if keep < d.open.floor.Load() {
-		d.open.floor.Store(keep)
+	if open := d.open(); keep < open.floor.Load() {
+		open.floor.Store(keep)
 	}
 	d.logFloor(keep)
 }
 
 // EndResize implements Tracked.
 func (d *tracked) EndResize() {
-	defer d.gate.Unlock()
+	defer d.resizing.Unlock()
+	defer d.gate.open()
 	// What lies beyond keep now was moved there, or was not lost because the
 	// resize failed: it counts as changed. What truncate added is a hole.
 	d.markData(d.keep)
 	d.logFloor(noResize)
+	if s, err := stateOf(d.file); err == nil {
+		d.size.Store(s.Size)
+	}
 }
 
 // saveFrom marks, with before-images, every block from an offset on that a
-// sealed epoch needs. The gate is held for writing.
+// sealed epoch needs. The gate is closed.
 func (d *tracked) saveFrom(offset int64) {
+	turn, open := d.gate.turn.Load(), d.open()
 	start := disk.BlockAt(offset)
 	rest := disk.Extent{Start: start, Count: uint64(disk.BlockAt(MaxDiskSize) - start)}
 	for _, e := range *d.logs.Load() {
-		if e == d.open {
+		if e == open {
 			continue
 		}
 		for _, bits := range []*bitmap{&e.marks, &e.extra} {
 			for r, set := range bits.regions() {
 				if r >= regionOf(start) {
-					d.touchRegion(r, intersect(set, within(r, rest)))
+					d.touchRegion(turn, r, intersect(set, within(r, rest)))
 				}
 			}
 		}
 	}
 }
 
-// markData marks everything from an offset on that is not a hole.
+// markData marks everything from an offset on that is not a hole. The gate is
+// closed, or the disk not attached yet.
 func (d *tracked) markData(offset int64) {
 	next := disk.BlockAt(offset)
 	for {
@@ -269,7 +329,7 @@ func (d *tracked) markData(offset int64) {
 		if x.Count == 0 {
 			return
 		}
-		d.touch(x)
+		d.touch(d.gate.turn.Load(), x)
 		next = x.End()
 	}
 }

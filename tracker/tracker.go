@@ -7,8 +7,10 @@
 // disk held at that epoch's rollover, byte for byte; or it fails. Three rules
 // make it so:
 //
-//  1. A change is announced before it is made (BeginChange), and until it is
-//     over (EndChange) no rollover happens: the gate of the disk.
+//  1. A change is announced before it is made (BeginChange) and when it is
+//     over (EndChange). It belongs to the epoch in which it was announced; a
+//     rollover ends an epoch for all disks of a VM at one instant, and the
+//     epoch is sealed when the changes that belong to it are over: see gate.
 //  2. When a block is touched for the first time in the open epoch, and a
 //     sealed epoch still needs it, its content is saved first: a before-image.
 //     A reader reads the disk, and looks afterwards whether the block was
@@ -69,6 +71,10 @@ type Config struct {
 	// ImageShare bounds the before-images of a VM, as a share of the size of
 	// its disks; 0 means a tenth.
 	ImageShare float64
+	// RolloverPause, unless nil, is told how long each rollover kept waiting
+	// those guests that it makes wait: at most the ones whose writes make a
+	// disk longer.
+	RolloverPause func(time.Duration)
 	// zoneBlocks is the size of a zone; 0 means zoneBlocks, which it must be
 	// wherever the records outlive the process. Tests have small ones.
 	zoneBlocks disk.Block
@@ -96,6 +102,7 @@ type Tracker struct {
 	// incomplete tells that the change log could not be written, so that a
 	// part of it exists in memory only.
 	incomplete atomic.Bool
+	touches    touchGroup
 	events     eventBook
 
 	mending sync.Mutex // one round at a time
@@ -112,6 +119,9 @@ func Open(cfg Config) (_ *Tracker, err error) {
 	}
 	if cfg.ImageShare == 0 {
 		cfg.ImageShare = 0.1
+	}
+	if cfg.RolloverPause == nil {
+		cfg.RolloverPause = func(time.Duration) {}
 	}
 	if cfg.zoneBlocks == 0 {
 		cfg.zoneBlocks = zoneBlocks
@@ -219,8 +229,9 @@ func (v *vm) park() error {
 	}
 	err := v.t.bulk(func(w *changelog.Writes) {
 		for _, d := range v.disks {
-			for r := range d.open.both() {
-				w.Region(d.id, d.open.number, uint64(r), d.open.changed(r))
+			open := d.open()
+			for r := range open.both() {
+				w.Region(d.id, open.number, uint64(r), open.changed(r))
 			}
 		}
 	})

@@ -41,6 +41,8 @@ type vm struct {
 
 	// walking is walk.Required, for the write path.
 	walking atomic.Bool
+	// turn counts the rollovers of this process, and the graces: see gate.
+	turn atomic.Uint64
 
 	imageBytes atomic.Int64 // of all disks
 	imageLimit atomic.Int64
@@ -132,10 +134,19 @@ func mustJSON(v any) []byte {
 	return b
 }
 
-// logFloor stores the floor of the open epoch. The gate is held for writing.
+// newDisk returns a disk of the VM that has no file and no log yet.
+func (v *vm) newDisk(id changelog.ID, path string, inode uint64, handle []byte) *tracked {
+	d := &tracked{id: id, vm: v, path: path, inode: inode, handle: handle}
+	d.gate.init(&v.turn)
+	d.zones.init(v.t)
+	return d
+}
+
+// logFloor stores the floor of the open epoch. resizing is held.
 func (d *tracked) logFloor(resizing int64) {
-	record := mustJSON(floorRecord{Floor: d.open.floor.Load(), Resizing: resizing})
-	d.vm.t.logTouch(func(w *changelog.Writes) { w.Floor(d.id, d.open.number, record) })
+	open := d.open()
+	record := mustJSON(floorRecord{Floor: open.floor.Load(), Resizing: resizing})
+	d.vm.t.logTouch(func(w *changelog.Writes) { w.Floor(d.id, open.number, record) })
 }
 
 // loseSealed notes that sealed epochs cannot be read any more, durably, before
@@ -157,8 +168,8 @@ func (v *vm) loseSealed(d *tracked, through uint64, cause error) {
 	v.t.wakeUp()
 }
 
-// fail notes that changes of a disk may be missing in the log. Its caller
-// holds the disk's gate.
+// fail notes that changes of a disk may be missing in the log. It takes no
+// lock, like loseSealed.
 func (v *vm) fail(d *tracked, cause error) {
 	text := fmt.Sprintf("disk %s: %v", d.path, cause)
 	v.failure.Store(&text)

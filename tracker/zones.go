@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,6 +33,11 @@ const (
 
 type zone uint64
 
+// aheadZones is how many zones beyond a cold one are made hot with it, when the
+// one before it is hot: whoever writes a disk from end to end then waits for
+// one record in so many zones.
+const aheadZones = 4
+
 // zones are the hot zones of a disk. hot and active are read without a lock on
 // every write; they change under mu.
 type zones struct {
@@ -42,8 +48,10 @@ type zones struct {
 	// cut is the lowest size since nothing was hot, math.MaxInt64 if the size
 	// was never lowered.
 	cut atomic.Int64
-	// quietCut is what cut was when quiet looked last.
-	quietCut int64
+	// resizes counts the resizes that began; mu guards it.
+	resizes uint64
+	// seen is what resizes was at the last look.
+	seen uint64
 }
 
 func (z *zones) init(t *Tracker) {
@@ -63,13 +71,14 @@ func (z *zones) warm(x disk.Extent) bool {
 	return true
 }
 
-// heat makes the zones of an extent hot, before they are written to. The gate
-// is held.
+// heat makes the zones of an extent hot, before they are written to. The
+// caller's change is under way.
 func (d *tracked) heat(x disk.Extent) {
 	d.zones.mu.Lock()
 	defer d.zones.mu.Unlock()
+	first, last := d.zones.of(x.Start), d.zones.of(x.End()-1)
 	var cold []zone
-	for n := d.zones.of(x.Start); n <= d.zones.of(x.End()-1); n++ {
+	for n := first; n <= last; n++ {
 		d.zones.active.set(disk.Block(n))
 		if !d.zones.hot.get(disk.Block(n)) {
 			cold = append(cold, n)
@@ -77,6 +86,14 @@ func (d *tracked) heat(x disk.Extent) {
 	}
 	if len(cold) == 0 {
 		return
+	}
+	if first > 0 && d.zones.hot.get(disk.Block(first-1)) {
+		end := d.zones.of(disk.Block(disk.BlockCount(d.size.Load())))
+		for n := last + 1; n <= min(last+aheadZones, end); n++ {
+			if !d.zones.hot.get(disk.Block(n)) {
+				cold = append(cold, n)
+			}
+		}
 	}
 	d.vm.t.logDurably(func(w *changelog.Writes) {
 		for _, n := range cold {
@@ -88,9 +105,11 @@ func (d *tracked) heat(x disk.Extent) {
 	}
 }
 
-// heatCut notes, durably, that the disk is going to be cut. The gate is held
-// for writing.
+// heatCut notes, durably, that the disk is going to be cut. resizing is held.
 func (d *tracked) heatCut(keep int64) {
+	d.zones.mu.Lock()
+	defer d.zones.mu.Unlock()
+	d.zones.resizes++
 	if keep >= d.zones.cut.Load() {
 		return
 	}
@@ -127,49 +146,91 @@ func (t *Tracker) cool(ctx context.Context) {
 
 func (t *Tracker) coolOnce() {
 	for _, v := range t.list() {
-		for _, d := range v.disks {
-			if d.file == nil || t.incomplete.Load() {
-				continue
-			}
-			if err := d.cool(); err != nil {
-				t.cfg.Logger.Warn("zones not cooled", "vm", v.name, "disk", d.path, "error", err)
-			}
+		if t.incomplete.Load() {
+			return
+		}
+		if err := v.cool(); err != nil {
+			t.cfg.Logger.Warn("zones not cooled", "vm", v.name, "error", err)
 		}
 	}
 }
 
+// quietZones are what can cool of a disk.
+type quietZones struct {
+	zones []zone
+	// idle tells that the disk was cut, but has been quiet as a whole since.
+	idle bool
+}
+
 // cool takes the mark from zones that were quiet since it was called last.
-func (d *tracked) cool() error {
-	quiet, idle := d.quiet()
-	if len(quiet) == 0 && !idle {
+func (v *vm) cool() error {
+	quiet := make([]quietZones, len(v.disks))
+	for i, d := range v.disks {
+		quiet[i] = d.zones.quiet()
+	}
+	if !slices.ContainsFunc(quiet, quietZones.any) {
 		return nil
 	}
-	// What was written to them, before quiet held the gate, becomes durable
-	// now; and so does the log's knowledge of it.
-	if err := d.vm.t.syncDisk(d.file); err != nil {
-		return fmt.Errorf("sync disk: %w", err)
-	}
-	if err := d.vm.t.syncLog(); err != nil {
-		return fmt.Errorf("sync change log: %w", err)
-	}
-	d.gate.Lock()
-	defer d.gate.Unlock()
-	d.zones.mu.Lock()
-	defer d.zones.mu.Unlock()
-	var cooled []zone
-	for _, n := range quiet {
-		if !d.zones.active.get(disk.Block(n)) { // else somebody wrote meanwhile
-			cooled = append(cooled, n)
+	// Changes that began before the zones were looked at may be under way.
+	v.mu.Lock()
+	v.grace()
+	v.mu.Unlock()
+	// Those, and all before them, become durable now; and so does what the log
+	// knows of them.
+	for i, d := range v.disks {
+		if d.file == nil || !quiet[i].any() {
+			continue
+		}
+		if err := v.t.syncDisk(d.file); err != nil {
+			return fmt.Errorf("sync disk %s: %w", d.path, err)
 		}
 	}
-	idle = idle && len(cooled) == len(quiet) && d.zones.active.count() == 0 && d.zones.cut.Load() == d.zones.quietCut
-	if len(cooled) == 0 && !idle {
+	if err := v.t.syncLog(); err != nil {
+		return fmt.Errorf("sync change log: %w", err)
+	}
+	for i, d := range v.disks {
+		if d.file == nil || !quiet[i].any() {
+			continue
+		}
+		if err := d.cooled(quiet[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (q quietZones) any() bool { return q.idle || len(q.zones) > 0 }
+
+// quiet returns what nobody wrote to since it was called last.
+func (z *zones) quiet() (q quietZones) {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	for n := range z.hot.each() {
+		if !z.active.get(n) {
+			q.zones = append(q.zones, zone(n))
+		}
+	}
+	q.idle = z.cut.Load() != math.MaxInt64 && z.resizes == z.seen && z.active.count() == 0
+	z.seen = z.resizes
+	for n := range z.active.each() {
+		z.active.unset(n)
+	}
+	return q
+}
+
+// cooled takes the marks away of what is durable and still quiet. No zone
+// becomes hot, and no resize begins, between the record's end and the mark's.
+func (d *tracked) cooled(q quietZones) error {
+	z := &d.zones
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	cold := slices.DeleteFunc(q.zones, func(n zone) bool { return z.active.get(disk.Block(n)) })
+	idle := q.idle && len(cold) == len(q.zones) && z.resizes == z.seen && z.active.count() == 0
+	if len(cold) == 0 && !idle {
 		return nil
 	}
-	// With the gate closed, no zone becomes hot between the record's end and
-	// that of its bit.
 	err := d.vm.t.commit(func(w *changelog.Writes) {
-		for _, n := range cooled {
+		for _, n := range cold {
 			w.Hot(d.id, uint64(n), false)
 		}
 		if idle {
@@ -179,34 +240,11 @@ func (d *tracked) cool() error {
 	if err != nil {
 		return err
 	}
-	for _, n := range cooled {
-		d.zones.hot.unset(disk.Block(n))
+	for _, n := range cold {
+		z.hot.unset(disk.Block(n))
 	}
 	if idle {
-		d.zones.cut.Store(math.MaxInt64)
+		z.cut.Store(math.MaxInt64)
 	}
 	return nil
-}
-
-// quiet returns the hot zones that nobody wrote to since it was called last,
-// and whether the disk was cut and has been quiet as a whole since. No write to
-// those is under way when it returns.
-func (d *tracked) quiet() (quiet []zone, idle bool) {
-	d.gate.Lock()
-	defer d.gate.Unlock()
-	d.zones.mu.Lock()
-	defer d.zones.mu.Unlock()
-	for x := range d.zones.hot.each() {
-		if d.zones.active.get(x) {
-			continue
-		}
-		quiet = append(quiet, zone(x))
-	}
-	cut := d.zones.cut.Load()
-	idle = cut != math.MaxInt64 && cut == d.zones.quietCut && d.zones.active.count() == 0
-	d.zones.quietCut = cut
-	for x := range d.zones.active.each() {
-		d.zones.active.unset(x)
-	}
-	return quiet, idle
 }

@@ -72,17 +72,17 @@ func change(t *testing.T, random *rand.Rand, f *os.File, d tracker.Tracked) {
 		err = f.Truncate(keep)
 		d.EndResize()
 	case 1:
-		d.BeginChange(offset, int64(length))
+		change := d.BeginChange(offset, int64(length))
 		err = unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, offset, int64(length))
-		d.EndChange()
+		d.EndChange(change)
 	default:
 		data := make([]byte, length)
 		for i := range data {
 			data[i] = byte(random.Uint32())
 		}
-		d.BeginChange(offset, int64(length))
+		change := d.BeginChange(offset, int64(length))
 		_, err = f.WriteAt(data, offset)
-		d.EndChange()
+		d.EndChange(change)
 	}
 	if err != nil {
 		t.Fatal(err)
