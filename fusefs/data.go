@@ -18,9 +18,14 @@ func (f *filter) read(in *fuse.ReadIn, p []byte) (int, error) {
 		n.gate.RUnlock()
 		return 0, err
 	}
-	k, err := unix.Pread(fd, p, int64(in.Offset))
-	for err == unix.EINTR { //nolint:errorlint // system calls return it bare
-		k, err = unix.Pread(fd, p, int64(in.Offset))
+	var k int
+	if d := f.direct(n, in.Flags); d >= 0 {
+		k, err = pread(d, p, int64(in.Offset))
+		if refusesDirect(err) {
+			k, err = pread(fd, p, int64(in.Offset))
+		}
+	} else {
+		k, err = pread(fd, p, int64(in.Offset))
 	}
 	n.gate.RUnlock()
 	if err != nil {
@@ -46,10 +51,10 @@ func (f *filter) write(in *fuse.WriteIn, p []byte) (int, error) {
 	var k int
 	if d := n.disk; d != nil {
 		change := d.BeginChange(offset, int64(len(p)))
-		k, err = pwrite(fd, p, offset, in.Flags)
+		k, err = f.writeTo(n, fd, p, offset, in.Flags)
 		d.EndChange(change)
 	} else {
-		k, err = pwrite(fd, p, offset, in.Flags)
+		k, err = f.writeTo(n, fd, p, offset, in.Flags)
 	}
 	if in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0 && err == nil {
 		n.clearSetid(fd)
@@ -60,6 +65,26 @@ func (f *filter) write(in *fuse.WriteIn, p []byte) (int, error) {
 	}
 	f.counters.bytesWritten.Add(uint64(k))
 	return k, nil
+}
+
+// writeTo writes p to the node's file, of which fd is a descriptor.
+func (f *filter) writeTo(n *node, fd int, p []byte, offset int64, flags uint32) (int, error) {
+	if d := f.direct(n, flags); d >= 0 {
+		k, err := pwrite(d, p, offset, flags)
+		if !refusesDirect(err) {
+			return k, err
+		}
+	}
+	return pwrite(fd, p, offset, flags)
+}
+
+func pread(fd int, p []byte, offset int64) (int, error) {
+	for {
+		k, err := unix.Pread(fd, p, offset)
+		if err != unix.EINTR { //nolint:errorlint // system calls return it bare
+			return k, err
+		}
+	}
 }
 
 // pwrite writes p, durably if flags are those of a file that was opened so.

@@ -5,7 +5,7 @@ import (
 	"sync"
 )
 
-// maxIdle is how many nodes that nobody has open may keep descriptors, two
+// maxIdle is how many nodes that nobody has open may keep descriptors, three
 // each at most. Opening one by handle costs microseconds, so the bound is low.
 const maxIdle = 512
 
@@ -76,6 +76,7 @@ func (n *node) closeIdle() bool {
 		return false
 	}
 	closeFD(int(n.data.Swap(-1)))
+	n.closeDirect()
 	if !n.held.Load() {
 		closeFD(int(n.path.Swap(-1)))
 	}

@@ -28,9 +28,10 @@ type node struct {
 	disk Disk // nil if the file is not protected
 	gone bool // forgotten: nothing may be opened any more
 
-	opener   sync.Mutex   // serialises opening the two descriptors
+	opener   sync.Mutex   // serialises opening the three descriptors
 	path     atomic.Int32 // O_PATH or better, -1 if not open
 	data     atomic.Int32 // for I/O, -1 if not open
+	direct   atomic.Int32 // for I/O past the page cache, or directClosed, or directRefused
 	writable atomic.Bool  // data may be written to
 	held     atomic.Bool  // path is the only way to the inode
 	recent   atomic.Bool  // used since the idle list last looked
@@ -53,6 +54,7 @@ func newNode(x *found) *node {
 	n := &node{key: x.key, handle: x.handle, kind: x.stat.Mode & unix.S_IFMT}
 	n.path.Store(-1)
 	n.data.Store(-1)
+	n.direct.Store(directClosed)
 	return n
 }
 
@@ -229,5 +231,6 @@ func (n *node) drop() {
 	n.gone = true
 	n.disk = nil
 	closeFD(int(n.data.Swap(-1)))
+	n.closeDirect()
 	closeFD(int(n.path.Swap(-1)))
 }

@@ -26,6 +26,8 @@ type Options struct {
 	Logger *slog.Logger
 	// Readers is the number of request loops; 0 means the default.
 	Readers int
+	// Direct is what becomes of a guest's O_DIRECT; empty means DirectBuffered.
+	Direct Direct
 	// NoPassthrough serves every file here, whether it looks like a disk or
 	// not.
 	NoPassthrough bool
@@ -48,6 +50,13 @@ func (o *Options) validate() error {
 		if strings.Contains(pattern, "/") {
 			return fmt.Errorf("fusefs: pattern %q of excluded files: it is compared with names, so it cannot hold a slash", pattern)
 		}
+	}
+	switch o.Direct {
+	case "":
+		o.Direct = DirectBuffered
+	case DirectBuffered, DirectPass:
+	default:
+		return fmt.Errorf("fusefs: direct I/O %q: %s or %s", o.Direct, DirectPass, DirectBuffered)
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

@@ -27,6 +27,7 @@ func mountCommand() *cli.Command {
 		Flags: []cli.Flag{
 			&cli.IntFlag{Name: "ready-fd", Value: -1, Usage: "write a line to this descriptor `N` and close it when the mount is ready"},
 			&cli.IntFlag{Name: "readers", Usage: "`N` request loops (default: chosen for the machine)"},
+			&cli.StringFlag{Name: "direct", Value: string(fusefs.DirectBuffered), Usage: "`WHAT` becomes of a guest's O_DIRECT: pass it on to the disk file, or serve it buffered from the page cache; a flush is an fsync either way"},
 			&cli.BoolFlag{Name: "no-passthrough", Usage: "serve also what is no disk through the filter"},
 			&cli.StringSliceFlag{Name: "exclude", Usage: "`PATTERN` of names that are never taken for disks (repeatable)"},
 			logFlag(),
@@ -35,13 +36,18 @@ func mountCommand() *cli.Command {
 			if err := wantArgs(c, 1, 2); err != nil {
 				return err
 			}
+			switch direct := fusefs.Direct(c.String("direct")); direct {
+			case fusefs.DirectPass, fusefs.DirectBuffered:
+			default:
+				return usagef("--direct %s: give pass or buffered", direct)
+			}
 			log, err := newLogger(c)
 			if err != nil {
 				return err
 			}
 			return mount(c.Context, mountOptions{
 				fusefs: fusefs.Options{
-					Folder: c.Args().Get(0), Logger: log, Readers: c.Int("readers"),
+					Folder: c.Args().Get(0), Logger: log, Readers: c.Int("readers"), Direct: fusefs.Direct(c.String("direct")),
 					NoPassthrough: c.Bool("no-passthrough"), Excluded: c.StringSlice("exclude"),
 				},
 				mountpoint: c.Args().Get(1),
