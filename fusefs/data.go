@@ -81,7 +81,7 @@ func (f *filter) writeTo(n *node, fd int, p []byte, offset int64, flags uint32) 
 func pread(fd int, p []byte, offset int64) (int, error) {
 	for {
 		k, err := unix.Pread(fd, p, offset)
-		if err != unix.EINTR { //nolint:errorlint // system calls return it bare
+		if err != unix.EINTR {
 			return k, err
 		}
 	}

@@ -3,6 +3,7 @@ package tracker
 import (
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -30,8 +31,8 @@ func TestChangeAcrossRollover(t *testing.T) {
 		check(t, err)
 		sealed <- e
 	}()
-	for turnOf(t, h) == turn {
-		// until the rollover's instant has come
+	for turnOf(t, h) == turn { // until the rollover's instant has come
+		runtime.Gosched()
 	}
 	check(t, h.fs.write(h.disks[0], []byte("after"), 40<<20)) // elsewhere: does not wait
 	beside := make(chan error)

@@ -143,7 +143,7 @@ func TestWithARealTracker(t *testing.T) {
 	serving, stopServing := context.WithCancel(t.Context())
 	served := make(chan error, 1)
 	go func() {
-		served <- control.Serve(serving, listener, tracked, control.Info{Folder: folder, Mountpoint: folder}, log)
+		served <- control.Serve(serving, listener, control.NewHandler(tracked, control.Info{Folder: folder, Mountpoint: folder}, log), log)
 	}()
 	defer func() {
 		stopServing()

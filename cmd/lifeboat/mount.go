@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"time"
@@ -90,8 +91,11 @@ func mount(ctx context.Context, o mountOptions) (err error) {
 		return fmt.Errorf("open folder %s: %w", below, err)
 	}
 	defer folder.Close() //nolint:errcheck // only a directory descriptor
+	measured := newMetrics(fs)
 	// The protected disks are attached before the first request can come.
-	logs, err := tracker.Open(tracker.Config{Folder: folder, FileSystem: attacher{fs}, Logger: o.log})
+	logs, err := tracker.Open(tracker.Config{
+		Folder: folder, FileSystem: attacher{fs}, Logger: o.log, RolloverPause: measured.rolloverPause,
+	})
 	if err != nil {
 		return fmt.Errorf("mount %s: %w", below, err)
 	}
@@ -109,7 +113,10 @@ func mount(ctx context.Context, o mountOptions) (err error) {
 	}
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
 	served := make(chan error, 1)
-	go func() { served <- control.Serve(serving, listener, logs, info, o.log) }()
+	answering := http.NewServeMux()
+	answering.Handle("/", control.NewHandler(logs, info, o.log))
+	answering.Handle("GET /metrics", measured.handler())
+	go func() { served <- control.Serve(serving, listener, answering, o.log) }()
 	o.log.Info("mounted", "folder", below, "mountpoint", point, "control", socket)
 	err = errors.Join(announce(o.readyFD), waitForEnd(ctx, m, o.log))
 	stopServing()

@@ -39,7 +39,8 @@ func serve(t *testing.T, path string, backend control.Backend, info control.Info
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- control.Serve(ctx, l, backend, info, slog.New(slog.DiscardHandler)) }()
+	log := slog.New(slog.DiscardHandler)
+	go func() { ended <- control.Serve(ctx, l, control.NewHandler(backend, info, log), log) }()
 	stopped := false
 	stop = func() {
 		if stopped {

@@ -116,7 +116,8 @@ type free struct{ fake }
 func (*free) ReadDisk(context.Context, string, string, []byte, int64) error { return nil }
 
 func serveFree(b *testing.B, l net.Listener) {
-	if err := control.Serve(b.Context(), l, &free{}, control.Info{}, slog.New(slog.DiscardHandler)); err != nil {
+	log := slog.New(slog.DiscardHandler)
+	if err := control.Serve(b.Context(), l, control.NewHandler(&free{}, control.Info{}, log), log); err != nil {
 		b.Error(err)
 	}
 }

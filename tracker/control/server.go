@@ -33,12 +33,11 @@ const (
 	readers = 4
 )
 
-// Serve answers requests at l until ctx ends, then lets those in progress end
-// within seconds, closes l and returns nil. info tells who answers; API, PID
-// and Started are filled in if they are zero.
-func Serve(ctx context.Context, l net.Listener, backend Backend, info Info, log *slog.Logger) error {
+// Serve lets the handler answer requests at l until ctx ends, then lets those
+// in progress end within seconds, closes l and returns nil.
+func Serve(ctx context.Context, l net.Listener, handler http.Handler, log *slog.Logger) error {
 	server := &http.Server{
-		Handler:           NewHandler(backend, info, log),
+		Handler:           handler,
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
@@ -69,7 +68,8 @@ type handler struct {
 	buffers sync.Pool // of *[]byte, MaxRead long
 }
 
-// NewHandler returns what Serve serves.
+// NewHandler returns the control API for Serve. info tells who answers; API,
+// PID and Started are filled in if they are zero.
 func NewHandler(backend Backend, info Info, log *slog.Logger) http.Handler {
 	h := &handler{backend: backend, info: info.complete(), log: log, slots: make(chan struct{}, readers)}
 	h.buffers.New = func() any {
