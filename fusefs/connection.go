@@ -113,9 +113,11 @@ func (c *connection) receive(p []byte) (int, error) {
 	}
 }
 
-// serve answers requests until the mount ends.
-func (c *connection) serve(b *buffers) error {
+// serve answers requests until the mount ends, as one of several readers.
+func (c *connection) serve(r *reader, b *buffers) error {
+	r.begin()
 	for {
+		r.idle()
 		k, err := c.receive(b.request)
 		if errors.Is(err, unix.ENODEV) {
 			return nil
@@ -123,6 +125,7 @@ func (c *connection) serve(b *buffers) error {
 		if err != nil {
 			return fmt.Errorf("fusefs: read from /dev/fuse: %w", err)
 		}
+		r.work()
 		if size := c.answer(b.request[:k], b.reply); size > 0 {
 			c.send(b.reply[:size])
 		}

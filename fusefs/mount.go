@@ -83,13 +83,16 @@ func (f *filter) start(device int, point string) (*Mount, error) {
 // serve runs the readers until the mount ends and lets go of everything.
 func (m *Mount) serve(c *connection, all []*buffers) {
 	errs := make([]error, len(all))
+	crew := newCrew(len(all))
 	var readers sync.WaitGroup
 	for i, b := range all {
 		readers.Go(func() {
-			errs[i] = c.serve(b)
+			errs[i] = c.serve(crew.readers[i], b)
+			crew.dismiss()
 			b.free()
 		})
 	}
+	crew.lead()
 	readers.Wait()
 	c.slow.Wait()
 	m.filter.passthrough.Store(false)

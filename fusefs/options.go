@@ -12,10 +12,8 @@ import (
 // keeps its change logs there.
 const StateFolder = ".lifeboat"
 
-// defaultReaders is the number of request loops. On two cores with the data in
-// memory, one and eight were equally fast at every queue depth; what more of
-// them buy is that a read that waits for the disk does not hold up the others.
-const defaultReaders = 4
+// defaultReaders is how many request loops there are at most: see pace.
+const defaultReaders = 8
 
 // Options say what is served and how.
 type Options struct {
@@ -24,7 +22,8 @@ type Options struct {
 	Folder string
 	// Logger gets what an operator should know; nil discards it.
 	Logger *slog.Logger
-	// Readers is the number of request loops; 0 means the default.
+	// Readers is how many request loops there are at most; 0 means the default.
+	// How many of them take requests follows from the load.
 	Readers int
 	// Direct is what becomes of a guest's O_DIRECT; empty means DirectBuffered.
 	Direct Direct

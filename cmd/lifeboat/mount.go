@@ -27,7 +27,7 @@ func mountCommand() *cli.Command {
 			"SIGTERM or SIGINT unmounts; if a process uses the mount, the filter says which and goes on.",
 		Flags: []cli.Flag{
 			&cli.IntFlag{Name: "ready-fd", Value: -1, Usage: "write a line to this descriptor `N` and close it when the mount is ready"},
-			&cli.IntFlag{Name: "readers", Usage: "`N` request loops (default: chosen for the machine)"},
+			&cli.IntFlag{Name: "readers", Usage: "at most `N` request loops at a time (default: 8)"},
 			&cli.StringFlag{Name: "direct", Value: string(fusefs.DirectBuffered), Usage: "`WHAT` becomes of a guest's O_DIRECT: pass it on to the disk file, or serve it buffered from the page cache; a flush is an fsync either way"},
 			&cli.BoolFlag{Name: "no-passthrough", Usage: "serve also what is no disk through the filter"},
 			&cli.StringSliceFlag{Name: "exclude", Usage: "`PATTERN` of names that are never taken for disks (repeatable)"},
