@@ -38,6 +38,19 @@ func (f *filter) read(in *fuse.ReadIn, p []byte) (int, error) {
 // write answers WRITE with how much of p was written. What the guest wants to
 // be durable is so when write returns; everything else waits for Fsync.
 func (f *filter) write(in *fuse.WriteIn, p []byte) (int, error) {
+	k, err := f.writeOnce(in, p)
+	if err == nil && k < len(p) || err == unix.ENOSPC { //nolint:errorlint // system calls return it bare
+		rest := *in
+		rest.Offset += uint64(k)
+		f.options.MakeRoom()
+		if more, err := f.writeOnce(&rest, p[k:]); k == 0 || err == nil {
+			return k + more, err
+		}
+	}
+	return k, err
+}
+
+func (f *filter) writeOnce(in *fuse.WriteIn, p []byte) (int, error) {
 	n, err := f.acquire(in.NodeId)
 	if err != nil {
 		return 0, err

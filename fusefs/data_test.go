@@ -15,6 +15,7 @@ import (
 type nothing struct{}
 
 func (nothing) BeginChange(int64, int64) uint64 { return 0 }
+func (nothing) BeginClear(int64, int64) uint64  { return 0 }
 func (nothing) EndChange(uint64)                {}
 func (nothing) BeginResize(int64)               {}
 func (nothing) EndResize()                      {}

@@ -33,6 +33,11 @@ type Options struct {
 	// Excluded are patterns in the manner of path.Match for the names of files
 	// that are never taken for disks, as long as they are not protected.
 	Excluded []string
+	// MakeRoom, unless nil, is called when the file system below is full, and
+	// returns when it has given back what space it can; then the guest's
+	// change is tried again, once. It may be called concurrently, with no
+	// change under way on behalf of the caller.
+	MakeRoom func()
 }
 
 func (o *Options) validate() error {
@@ -59,6 +64,9 @@ func (o *Options) validate() error {
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.MakeRoom == nil {
+		o.MakeRoom = func() {}
 	}
 	if o.Readers == 0 {
 		o.Readers = defaultReaders

@@ -34,52 +34,65 @@ func (f *filter) Fallocate(_ <-chan struct{}, in *fuse.FallocateIn) fuse.Status 
 			return call(fd)
 		}))
 	}
-	n, err := f.acquire(in.NodeId)
+	return status(f.makingRoom(func() error { return f.clear(in.NodeId, offset, length, call) }))
+}
+
+// clear calls change, which makes zeros of data in a range or allocates it.
+func (f *filter) clear(id uint64, offset, length int64, change func(fd int) error) error {
+	n, err := f.acquire(id)
 	if err != nil {
-		return status(err)
+		return err
 	}
 	defer n.gate.RUnlock()
 	fd, err := f.writer(n)
 	if err != nil {
-		return status(err)
+		return err
 	}
 	if n.disk != nil {
-		defer n.disk.EndChange(n.disk.BeginChange(offset, length))
+		defer n.disk.EndChange(n.disk.BeginClear(offset, length))
 	}
-	return status(call(fd))
+	return change(fd)
 }
 
 // CopyFileRange copies inside the file system below, which may share the data
 // instead.
 func (f *filter) CopyFileRange(_ <-chan struct{}, in *fuse.CopyFileRangeIn) (uint32, fuse.Status) {
+	var copied int
+	err := f.makingRoom(func() (err error) {
+		copied, err = f.copyRange(in)
+		return err
+	})
+	return uint32(max(copied, 0)), status(err)
+}
+
+func (f *filter) copyRange(in *fuse.CopyFileRangeIn) (int, error) {
 	from, to, release, err := f.acquireTwo(in.NodeId, in.NodeIdOut)
 	if err != nil {
-		return 0, status(err)
+		return 0, err
 	}
 	defer release()
 	source, err := f.reader(from)
 	if err != nil {
-		return 0, status(err)
+		return 0, err
 	}
 	dest, err := f.writer(to)
 	if err != nil {
-		return 0, status(err)
+		return 0, err
 	}
 	offIn, offOut := int64(in.OffIn), int64(in.OffOut)
 	length := int64(min(in.Len, maxCopy))
 	if to.disk != nil {
 		var s syscall.Stat_t
 		if err := syscall.Fstat(source, &s); err != nil {
-			return 0, status(err)
+			return 0, err
 		}
 		length = min(length, maxCopyToDisk, s.Size-offIn)
 		if length <= 0 {
-			return 0, fuse.OK // nothing to copy from
+			return 0, nil // nothing to copy from
 		}
 		defer to.disk.EndChange(to.disk.BeginChange(offOut, length))
 	}
-	k, err := unix.CopyFileRange(source, &offIn, dest, &offOut, int(length), int(in.Flags))
-	return uint32(max(k, 0)), status(err)
+	return unix.CopyFileRange(source, &offIn, dest, &offOut, int(length), int(in.Flags))
 }
 
 // Lseek finds data and holes. The position that it moves is nobody's.

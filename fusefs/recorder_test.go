@@ -40,6 +40,10 @@ func (r *recorder) BeginChange(offset, length int64) (change uint64) {
 	return uint64(r.changed)
 }
 
+func (r *recorder) BeginClear(offset, length int64) (change uint64) {
+	return r.BeginChange(offset, length)
+}
+
 func (r *recorder) EndChange(change uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -11,14 +11,19 @@ type FileID struct {
 // guest's I/O never fails for replication's sake.
 type Disk interface {
 	// BeginChange is called before length bytes from offset on are changed in
-	// the disk file in any way that keeps its size or grows it: write, punch,
-	// zero, copy_file_range. Every BeginChange is followed by one EndChange
+	// the disk file in any way that keeps its size or grows it: write,
+	// copy_file_range. Every BeginChange is followed by one EndChange
 	// with what it returned, called after the system call returned, whether it
 	// failed or not. A rollover is not complete before the changes that began
 	// before it are over, so the caller does nothing slow between the two but
 	// the change itself.
 	BeginChange(offset, length int64) (change uint64)
 	EndChange(change uint64)
+
+	// BeginClear is BeginChange for what makes zeros of data and leaves holes
+	// what they are: to punch, to zero, to allocate a range. It takes time for
+	// the data in the range, not for its length.
+	BeginClear(offset, length int64) (change uint64)
 
 	// BeginResize is called before the disk file is given another size, by
 	// truncate or by a mode of fallocate that moves data, and EndResize after

@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -88,15 +87,7 @@ func TestLogCannotBeWritten(t *testing.T) {
 	check(t, h.fs.write(h.disks[0], bytes.Repeat([]byte{1}, 5000), 100))
 	rollover(t, h)
 
-	var broken atomic.Bool
-	broken.Store(true)
-	whole := h.tracker.room
-	h.tracker.room = func(reserve uint64) error {
-		if broken.Load() {
-			return errInjected
-		}
-		return whole(reserve)
-	}
+	h.setRoom(func(uint64) error { return errInjected })
 	check(t, h.fs.write(h.disks[0], bytes.Repeat([]byte{2}, 9000), 3<<20))
 	check(t, h.fs.write(h.disks[0], bytes.Repeat([]byte{3}, 9000), 0)) // wants a before-image
 	check(t, h.fs.truncate(h.disks[1], 5000))
@@ -107,7 +98,7 @@ func TestLogCannotBeWritten(t *testing.T) {
 	if vm, err := h.tracker.VM(t.Context(), testSpec.ID); err != nil || !vm.LogFailed {
 		t.Fatalf("it does not tell that the log failed: %+v, %v", vm, err)
 	}
-	broken.Store(false)
+	h.setRoom(nil)
 	h.tracker.mendOnce()
 	rollover(t, h)
 	shipAll(t, h, replicas)
@@ -130,7 +121,7 @@ func TestKilledWhileLogIncomplete(t *testing.T) {
 	defer h.stop()
 	protect(t, h)
 	walked(t, h)
-	h.tracker.room = func(uint64) error { return errInjected }
+	h.setRoom(func(uint64) error { return errInjected })
 	check(t, h.fs.write(h.disks[0], []byte("unlogged"), 1<<20))
 	h.kill(nil)
 	wantWalk(t, h, "could not be written")
@@ -145,12 +136,12 @@ func TestBeforeImageFails(t *testing.T) {
 		replicas := walked(t, h)
 		check(t, h.fs.write(h.disks[0], bytes.Repeat([]byte{1}, 5000), 100))
 		sealed := rollover(t, h)
-		h.tracker.room = func(reserve uint64) error {
+		h.setRoom(func(reserve uint64) error {
 			if reserve == imageReserve {
 				return errInjected
 			}
 			return nil
-		}
+		})
 		check(t, h.fs.write(h.disks[0], bytes.Repeat([]byte{2}, 10), 100))
 		err := h.tracker.ReadSealed(t.Context(), testSpec.ID, sealed.Number, sealed.Disks[0].ID, make([]byte, 4096), 0)
 		if !errors.Is(err, ErrEpochGone) {
@@ -259,8 +250,7 @@ func TestTakeUpFails(t *testing.T) {
 		t.Fatal("a rollover without a log")
 	}
 	check(t, h.fs.write(h.disks[0], []byte("goes on"), 8192))
-	folder := h.folder
-	h.tracker.room = func(reserve uint64) error { return roomIn(folder, reserve) }
+	h.setRoom(nil)
 	h.tracker.mendOnce()
 	if again := wantWalk(t, h, "could not be taken up"); again.Walk.Number <= vm.Walk.Number {
 		t.Fatalf("walk %d follows walk %d", again.Walk.Number, vm.Walk.Number)

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -56,6 +57,7 @@ func (f *fakeFS) tracked(file *os.File) Tracked {
 type untracked struct{}
 
 func (untracked) BeginChange(int64, int64) uint64 { return 0 }
+func (untracked) BeginClear(int64, int64) uint64  { return 0 }
 func (untracked) EndChange(uint64)                {}
 func (untracked) BeginResize(int64)               {}
 func (untracked) EndResize()                      {}
@@ -70,7 +72,7 @@ func (f *fakeFS) write(file *os.File, p []byte, offset int64) error {
 
 func (f *fakeFS) punch(file *os.File, offset, length int64) error {
 	d := f.tracked(file)
-	defer d.EndChange(d.BeginChange(offset, length))
+	defer d.EndChange(d.BeginClear(offset, length))
 	return unix.Fallocate(int(file.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, offset, length)
 }
 
@@ -106,8 +108,9 @@ type host struct {
 	// onSyncDisk when a disk file was.
 	onSync     func()
 	onSyncDisk func()
-	// roomAtOpen, unless nil, is the next tracker's room.
+	// roomAtOpen, unless nil, is the next tracker's room, until setRoom.
 	roomAtOpen func(uint64) error
+	room       atomic.Pointer[func(uint64) error]
 }
 
 // smallZone makes zones small enough for the tests' disks to have several.
@@ -224,11 +227,21 @@ func (h *host) reopen() {
 		h.beforeReopen = nil
 		f()
 	}
-	var err error
-	h.tracker, err = Open(Config{Folder: h.folder, FileSystem: h.fs, Logger: quiet, zoneBlocks: smallZone, room: h.roomAtOpen})
+	h.setRoom(h.roomAtOpen)
 	h.roomAtOpen = nil
+	room := func(reserve uint64) error { return (*h.room.Load())(reserve) }
+	var err error
+	h.tracker, err = Open(Config{Folder: h.folder, FileSystem: h.fs, Logger: quiet, zoneBlocks: smallZone, room: room})
 	check(h.t, err)
 	h.hook()
+}
+
+// setRoom makes room what the tracker knows of free space; nil means the truth.
+func (h *host) setRoom(room func(reserve uint64) error) {
+	if room == nil {
+		room = func(reserve uint64) error { return roomIn(h.folder, reserve) }
+	}
+	h.room.Store(&room)
 }
 
 // hook lets the host know of what becomes durable.

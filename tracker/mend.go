@@ -40,8 +40,8 @@ func (t *Tracker) wakeUp() {
 }
 
 // mend does what the write path leaves to others: it gives up recovery points
-// whose before-images failed or take too much space, repairs the change log,
-// and notices removed disks.
+// whose before-images failed or take space that others need, repairs the change
+// log, and notices removed disks.
 func (t *Tracker) mend(ctx context.Context) {
 	ticker := time.NewTicker(mendInterval)
 	defer ticker.Stop()
@@ -59,6 +59,10 @@ func (t *Tracker) mend(ctx context.Context) {
 func (t *Tracker) mendOnce() {
 	t.mending.Lock()
 	defer t.mending.Unlock()
+	if t.room(logReserve) != nil {
+		// Somebody whose writes do not come this way may need it, too.
+		t.giveImagesBack()
+	}
 	whole := t.repair()
 	for _, v := range t.list() {
 		v.mu.Lock()

@@ -17,6 +17,7 @@ const MaxDiskSize = 64 << 40
 // fusefs.Disk, which says when each method is to be called.
 type Tracked interface {
 	BeginChange(offset, length int64) (change uint64)
+	BeginClear(offset, length int64) (change uint64)
 	EndChange(change uint64)
 	BeginResize(keep int64)
 	EndResize()
@@ -141,30 +142,34 @@ const (
 
 // BeginChange implements Tracked.
 func (d *tracked) BeginChange(offset, length int64) (change uint64) {
+	change, turn, x := d.beginChange(offset, length)
+	if x.Count > 0 {
+		d.mark(turn, x)
+	}
+	return change
+}
+
+// beginChange begins a change and returns its turn and the blocks that it may
+// touch, of which none is marked yet.
+func (d *tracked) beginChange(offset, length int64) (change, turn uint64, x disk.Extent) {
 	length = min(length, MaxDiskSize-min(offset, MaxDiskSize))
 	if offset+length > d.size.Load() {
 		d.growing.RLock()
 		change |= changeGrows
 	}
-	x := disk.ExtentOf(offset, length)
+	x = disk.ExtentOf(offset, length)
 	if x.Count == 0 {
-		return change
+		return change, 0, x
 	}
 	parts := shardsOf(regionOf(x.Start), regionOf(x.End()-1))
-	turn := d.gate.enter(parts)
+	turn = d.gate.enter(parts)
 	change |= uint64(parts) | turn&1*changeOdd
 	if change&changeGrows == 0 && offset+length > d.size.Load() {
 		// It was cut while this waited for the gate.
 		d.EndChange(change)
-		return d.BeginChange(offset, length)
+		return d.beginChange(offset, length)
 	}
-	if !d.zones.warm(x) {
-		d.heat(x)
-	}
-	if !d.sides[turn&1].marks.containsAll(x) {
-		d.touch(turn, x)
-	}
-	return change
+	return change, turn, x
 }
 
 // EndChange implements Tracked.

@@ -106,6 +106,7 @@ type Tracker struct {
 	events     eventBook
 
 	mending sync.Mutex // one round at a time
+	giving  sync.Mutex // likewise: see MakeRoom
 	wake    chan struct{}
 	stop    context.CancelFunc
 	workers sync.WaitGroup

@@ -164,7 +164,7 @@ func (v *vm) loseSealed(d *tracked, through uint64, cause error) {
 	}
 	v.t.logTouch(func(w *changelog.Writes) { w.Lost(v.id, through) })
 	v.t.event(v, d, EventImagesFailed, fmt.Sprintf(
-		"before-images cannot be saved, so the recovery points not yet shipped are given up; their changes come with the next one: %v", cause))
+		"before-images cannot be kept, so the recovery points not yet shipped are given up; their changes come with the next one: %v", cause))
 	v.t.wakeUp()
 }
 

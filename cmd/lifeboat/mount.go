@@ -81,6 +81,8 @@ func mount(ctx context.Context, o mountOptions) (err error) {
 	if err != nil {
 		return fmt.Errorf("mount %s: %w", o.fusefs.Folder, err)
 	}
+	var logs *tracker.Tracker // there before the first request can come
+	o.fusefs.MakeRoom = func() { logs.MakeRoom() }
 	fs, err := fusefs.Open(o.fusefs)
 	if err != nil {
 		return err
@@ -93,7 +95,7 @@ func mount(ctx context.Context, o mountOptions) (err error) {
 	defer folder.Close() //nolint:errcheck // only a directory descriptor
 	measured := newMetrics(fs)
 	// The protected disks are attached before the first request can come.
-	logs, err := tracker.Open(tracker.Config{
+	logs, err = tracker.Open(tracker.Config{
 		Folder: folder, FileSystem: attacher{fs}, Logger: o.log, RolloverPause: measured.rolloverPause,
 	})
 	if err != nil {
