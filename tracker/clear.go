@@ -1,7 +1,5 @@
 package tracker
 
-import "lifeboat/disk"
-
 // BeginClear implements Tracked. Whoever discards a disk of terabytes, or
 // allocates one, names a range of which most is a hole before and after: only
 // what is data in it can change. So it takes as long, and marks as much, as
@@ -26,19 +24,11 @@ func (d *tracked) BeginClear(offset, length int64) (change uint64) {
 		}
 		data.Start = max(data.Start, next)
 		data.Count = uint64(min(data.End(), x.End()) - data.Start)
-		d.mark(turn, data)
+		if !d.zones.warm(data) {
+			d.heat(data)
+		}
+		d.touch(turn, data)
 		next = data.End()
 	}
 	return change
-}
-
-// mark makes the blocks of an extent count as changed in the epoch of a turn,
-// to which a change belongs that is under way.
-func (d *tracked) mark(turn uint64, x disk.Extent) {
-	if !d.zones.warm(x) {
-		d.heat(x)
-	}
-	if !d.sides[turn&1].marks.containsAll(x) {
-		d.touch(turn, x)
-	}
 }

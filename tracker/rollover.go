@@ -74,7 +74,7 @@ func (v *vm) seal() (*sealedEpoch, error) {
 	next := make([]*epochLog, len(v.disks))
 	for i, d := range v.disks {
 		next[i] = newEpochLog(d.id, v.open+1, s.Disks[i].Size)
-		d.enter(next[i])
+		d.ready(next[i])
 	}
 	v.endTurn(s)
 	for i := range v.disks {
@@ -124,8 +124,8 @@ func (v *vm) logSeal(s *sealedEpoch, open uint64) error {
 	})
 }
 
-// enter makes e the log of changes that begin in the next turn.
-func (d *tracked) enter(e *epochLog) {
+// ready makes e the log of changes that begin in the next turn.
+func (d *tracked) ready(e *epochLog) {
 	logs := append(slices.Clone(*d.logs.Load()), e)
 	shots := append(slices.Clone(*d.shots.Load()), e.shots.Load())
 	d.logs.Store(&logs)

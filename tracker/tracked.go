@@ -142,34 +142,46 @@ const (
 
 // BeginChange implements Tracked.
 func (d *tracked) BeginChange(offset, length int64) (change uint64) {
-	change, turn, x := d.beginChange(offset, length)
-	if x.Count > 0 {
-		d.mark(turn, x)
+	for {
+		change, turn, x := d.beginChange(offset, length)
+		if x.Count == 0 {
+			return change
+		}
+		if d.zones.warm(x) {
+			if !d.sides[turn&1].marks.containsAll(x) {
+				d.touch(turn, x)
+			}
+			return change
+		}
+		// To make a zone hot waits for the disk: not with a change under way,
+		// for which a rollover would wait.
+		d.EndChange(change)
+		d.heat(x)
 	}
-	return change
 }
 
 // beginChange begins a change and returns its turn and the blocks that it may
 // touch, of which none is marked yet.
 func (d *tracked) beginChange(offset, length int64) (change, turn uint64, x disk.Extent) {
-	length = min(length, MaxDiskSize-min(offset, MaxDiskSize))
-	if offset+length > d.size.Load() {
-		d.growing.RLock()
-		change |= changeGrows
+	end := offset + min(length, MaxDiskSize-min(offset, MaxDiskSize))
+	x = disk.ExtentOf(offset, end-offset)
+	for {
+		change = 0
+		if end > d.size.Load() {
+			d.growing.RLock()
+			change = changeGrows
+		}
+		if x.Count == 0 {
+			return change, 0, x
+		}
+		parts := shardsOf(regionOf(x.Start), regionOf(x.End()-1))
+		turn = d.gate.enter(parts)
+		change |= uint64(parts) | turn&1*changeOdd
+		if change&changeGrows != 0 || end <= d.size.Load() {
+			return change, turn, x
+		}
+		d.EndChange(change) // it was cut while this waited for the gate
 	}
-	x = disk.ExtentOf(offset, length)
-	if x.Count == 0 {
-		return change, 0, x
-	}
-	parts := shardsOf(regionOf(x.Start), regionOf(x.End()-1))
-	turn = d.gate.enter(parts)
-	change |= uint64(parts) | turn&1*changeOdd
-	if change&changeGrows == 0 && offset+length > d.size.Load() {
-		// It was cut while this waited for the gate.
-		d.EndChange(change)
-		return d.beginChange(offset, length)
-	}
-	return change, turn, x
 }
 
 // EndChange implements Tracked.

@@ -72,7 +72,7 @@ func (z *zones) warm(x disk.Extent) bool {
 }
 
 // heat makes the zones of an extent hot, before they are written to. The
-// caller's change is under way.
+// caller's change is under way, or it looks afterwards whether they still are.
 func (d *tracked) heat(x disk.Extent) {
 	d.zones.mu.Lock()
 	defer d.zones.mu.Unlock()
