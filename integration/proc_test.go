@@ -29,9 +29,6 @@ func (p *process) procField(t *testing.T, file, name string) (n int64) {
 // readBytes is what the process has read so far, from caches or not.
 func (p *process) readBytes(t *testing.T) int64 { return p.procField(t, "io", "rchar") }
 
-// resident is the memory that the process uses now, in bytes.
-func (p *process) resident(t *testing.T) int64 { return p.procField(t, "status", "VmRSS") << 10 }
-
 // unmountDead takes away the mount that a killed filter left.
 func (s *site) unmountDead(t *testing.T) {
 	t.Helper()
