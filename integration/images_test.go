@@ -95,9 +95,6 @@ func (s *images) proved(t *testing.T, after string) {
 		}
 	}
 	must(t, os.RemoveAll(to))
-	if p.StoredBytes == 0 {
-		t.Errorf("after %s: nothing was shipped", after)
-	}
 }
 
 // Whatever QEMU and its tools do to an image on the mount works, and is in the
