@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,7 +16,7 @@ func live() error {
 		if err := os.MkdirAll(fs.at, 0o755); err != nil {
 			return err
 		}
-		if err := unix.Mount(fs.kind, fs.at, fs.kind, 0, ""); err != nil && err != unix.EBUSY { //nolint:errorlint // system calls return it bare
+		if err := unix.Mount(fs.kind, fs.at, fs.kind, 0, ""); err != nil && !errors.Is(err, unix.EBUSY) {
 			return fmt.Errorf("mount %s: %w", fs.at, err)
 		}
 	}
@@ -33,7 +34,7 @@ func live() error {
 		return err
 	}
 	for range 100 { // the device appears a moment after its driver
-		if err = unix.Mount(device, dir, "ext4", 0, "discard"); err != unix.ENOENT && err != unix.ENXIO { //nolint:errorlint // likewise
+		if err = unix.Mount(device, dir, "ext4", 0, "discard"); !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENXIO) {
 			break
 		}
 		<-time.After(100 * time.Millisecond)
