@@ -9,6 +9,7 @@ AZURITE_VERSION := 3.37.0
 
 GOLANGCI_LINT := .cache/bin/golangci-lint-$(GOLANGCI_LINT_VERSION)
 AZURITE_DIR := .cache/azurite
+GUEST_DIR := .cache/guest
 
 # What `make test` tests, and further flags for it.
 PACKAGES ?= ./...
@@ -27,8 +28,9 @@ build: ## build bin/lifeboat, a static binary
 system: ## install the system packages that tests and demo need
 	@scripts/install-packages.sh
 
-setup: system ## install what the tests need: system packages and Azurite
+setup: system ## install what the tests need: system packages, Azurite, a guest's kernel
 	@scripts/install-azurite.sh $(AZURITE_VERSION) $(AZURITE_DIR)
+	@scripts/install-guest.sh $(GUEST_DIR)
 
 test: setup ## run all tests with the race detector
 	go test -race -timeout 25m $(TESTFLAGS) $(PACKAGES)
