@@ -29,8 +29,19 @@ func (p *process) procField(t *testing.T, file, name string) (n int64) {
 // readBytes is what the process has read so far, from caches or not.
 func (p *process) readBytes(t *testing.T) int64 { return p.procField(t, "io", "rchar") }
 
+// resident is the memory that the process uses now, in bytes.
+func (p *process) resident(t *testing.T) int64 { return p.procField(t, "status", "VmRSS") << 10 }
+
 // unmountDead takes away the mount that a killed filter left.
 func (s *site) unmountDead(t *testing.T) {
 	t.Helper()
 	must(t, unix.Unmount(s.mountpoint, unix.MNT_DETACH))
+}
+
+// descriptors is how many the process has open.
+func (p *process) descriptors(t *testing.T) int {
+	t.Helper()
+	open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.cmd.Process.Pid))
+	must(t, err)
+	return len(open)
 }

@@ -46,7 +46,7 @@ func startProcess(t *testing.T, s *site, name string, args ...string) *process {
 	ready, write, err := os.Pipe()
 	must(t, err)
 	defer ready.Close() //nolint:errcheck // only read
-	p.cmd = exec.Command(raced, append([]string{args[0], "--ready-fd", "3"}, args[1:]...)...)
+	p.cmd = exec.Command(s.program, append([]string{args[0], "--ready-fd", "3"}, args[1:]...)...)
 	p.cmd.Stdout, p.cmd.Stderr, p.cmd.ExtraFiles, p.cmd.Env = log, log, []*os.File{write}, s.env
 	err = p.cmd.Start()
 	must(t, errors.Join(err, write.Close()))

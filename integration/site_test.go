@@ -25,6 +25,7 @@ type site struct {
 	store      string          // URL
 	azurite    *azurite.Server // nil if the store is a directory
 	env        []string
+	program    string // what filter and sidecar are: raced, unless the test measures
 
 	filter, sidecar *process
 	processes       []*process // all that were ever started
@@ -40,7 +41,7 @@ func newSite(t *testing.T) *site {
 	// walked through when the test ends.
 	dir, err := os.MkdirTemp("", "lifeboat-it-")
 	must(t, err)
-	s := &site{dir: dir, folder: filepath.Join(dir, "vms"), store: "file://" + filepath.Join(dir, "store")}
+	s := &site{dir: dir, folder: filepath.Join(dir, "vms"), store: "file://" + filepath.Join(dir, "store"), program: raced}
 	s.mountpoint = s.folder
 	for _, sub := range []string{"vms", "run", "state"} {
 		must(t, os.Mkdir(filepath.Join(dir, sub), 0o700))
