@@ -24,7 +24,7 @@ func TestManyDisks(t *testing.T) {
 		writers   = 8
 		slack     = 1.5      // of the median in the best of the rounds
 		tailSlack = 3        // of the 99th percentile likewise
-		perIdle   = 64 << 10 // bytes of memory
+		perIdle   = 96 << 10 // bytes of memory
 	)
 	few := newHerd(t, 1, 8, 8)
 	many := newHerd(t, 50, 10, 64)
