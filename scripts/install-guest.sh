@@ -16,21 +16,27 @@ if ! command -v apt-get >/dev/null || ! command -v dpkg-deb >/dev/null; then
   exit 1
 fi
 
-kernel() {
-  apt-cache depends linux-image-cloud-amd64 2>/dev/null | sed -n 's/^ *Depends: *//p' | head -1
-}
-package=$(kernel)
-if [ -z "$package" ]; then # the lists of packages are missing
-  as_root=()
-  [ "$(id -u)" -eq 0 ] || as_root=(sudo)
-  "${as_root[@]}" apt-get update -qq
-  package=$(kernel)
-fi
+as_root=()
+[ "$(id -u)" -eq 0 ] || as_root=(sudo)
 
-echo "Installing ${package:?install-guest: apt has no linux-image-cloud-amd64} for guests into $directory"
+# fetch downloads the package that the lists of packages name now.
+fetch() {
+  package=$(apt-cache depends linux-image-cloud-amd64 2>/dev/null | sed -n 's/^ *Depends: *//p' | head -1)
+  [ -n "$package" ] && (cd "$directory/package" && apt-get download -qq -o APT::Sandbox::User=root "$package")
+}
+
+echo "Installing a kernel for guests into $directory"
 rm -rf "$directory"
 mkdir -p "$directory/modules" "$directory/package"
-(cd "$directory/package" && apt-get download -qq -o APT::Sandbox::User=root "$package" && dpkg-deb -x ./*.deb .)
+# The lists may be old or missing; they are fetched only then.
+fetch 2>/dev/null || {
+  "${as_root[@]}" apt-get update -qq
+  fetch || {
+    echo "install-guest: apt cannot fetch the kernel that linux-image-cloud-amd64 depends on" >&2
+    exit 1
+  }
+}
+(cd "$directory/package" && dpkg-deb -x ./*.deb .)
 cp "$directory"/package/boot/vmlinuz-* "$directory/vmlinuz"
 for i in "${!modules[@]}"; do
   file=$(find "$directory/package" -name "${modules[i]}.ko" -print -quit)
