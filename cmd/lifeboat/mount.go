@@ -29,6 +29,7 @@ func mountCommand() *cli.Command {
 			&cli.IntFlag{Name: "ready-fd", Value: -1, Usage: "write a line to this descriptor `N` and close it when the mount is ready"},
 			&cli.IntFlag{Name: "readers", Usage: "at most `N` request loops at a time (default: 8)"},
 			&cli.StringFlag{Name: "direct", Value: string(fusefs.DirectBuffered), Usage: "`WHAT` becomes of a guest's O_DIRECT: pass it on to the disk file, or serve it buffered from the page cache; a flush is an fsync either way"},
+			&cli.IntFlag{Name: "before-images", Value: 10, Usage: "before-images may take `PERCENT` of the size of a VM's disks, at least 64 MiB; beyond, the oldest recovery point that was not shipped is given up"},
 			&cli.BoolFlag{Name: "no-passthrough", Usage: "serve also what is no disk through the filter"},
 			&cli.StringSliceFlag{Name: "exclude", Usage: "`PATTERN` of names that are never taken for disks (repeatable)"},
 			logFlag(),
@@ -42,6 +43,9 @@ func mountCommand() *cli.Command {
 			default:
 				return usagef("--direct %s: give pass or buffered", direct)
 			}
+			if percent := c.Int("before-images"); percent < 1 {
+				return usagef("--before-images %d: give a percentage of at least 1", percent)
+			}
 			log, err := newLogger(c)
 			if err != nil {
 				return err
@@ -51,6 +55,7 @@ func mountCommand() *cli.Command {
 					Folder: c.Args().Get(0), Logger: log, Readers: c.Int("readers"), Direct: fusefs.Direct(c.String("direct")),
 					NoPassthrough: c.Bool("no-passthrough"), Excluded: c.StringSlice("exclude"),
 				},
+				imageShare: float64(c.Int("before-images")) / 100,
 				mountpoint: c.Args().Get(1),
 				readyFD:    c.Int("ready-fd"),
 				log:        log,
@@ -61,6 +66,7 @@ func mountCommand() *cli.Command {
 
 type mountOptions struct {
 	fusefs     fusefs.Options
+	imageShare float64
 	mountpoint string
 	readyFD    int
 	log        *slog.Logger
@@ -96,7 +102,8 @@ func mount(ctx context.Context, o mountOptions) (err error) {
 	measured := newMetrics(fs)
 	// The protected disks are attached before the first request can come.
 	logs, err = tracker.Open(tracker.Config{
-		Folder: folder, FileSystem: attacher{fs}, Logger: o.log, RolloverPause: measured.rolloverPause,
+		Folder: folder, FileSystem: attacher{fs}, Logger: o.log, ImageShare: o.imageShare,
+		RolloverPause: measured.rolloverPause,
 	})
 	if err != nil {
 		return fmt.Errorf("mount %s: %w", below, err)

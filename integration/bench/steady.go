@@ -1,0 +1,273 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"lifeboat/tracker"
+	"lifeboat/tracker/control"
+)
+
+// Names of what works are done on, and titles of columns.
+const (
+	native      = "native"
+	loopback    = "loopback"
+	passed      = "passthrough"
+	untracked   = "untracked"
+	again       = "untracked again"
+	protected   = "protected"
+	directPrior = "pass: "
+)
+
+// The files in a filter's folder. The filter takes the first for no disk, so
+// that the kernel passes it through.
+var fileOf = map[string]string{passed: "plain.dat", untracked: "untracked.img", again: "untracked.img", protected: "protected.img"}
+
+const (
+	benchVM   = "00000000000000000000000000000001"
+	benchDisk = "%032x"
+)
+
+// protect starts to track disks of the filter, as a VM whose walk is done.
+func protect(ctx context.Context, client *control.Client, names ...string) error {
+	spec := tracker.Spec{ID: benchVM, Name: "bench"}
+	for i, name := range names {
+		spec.Disks = append(spec.Disks, tracker.DiskSpec{ID: fmt.Sprintf(benchDisk, 16+i), Path: name})
+	}
+	vm, err := client.Protect(ctx, spec)
+	if err != nil {
+		return err
+	}
+	e, err := client.Rollover(ctx, benchVM, vm.Walk.Number)
+	if err != nil {
+		return err
+	}
+	return client.Acknowledge(ctx, benchVM, e.Number, vm.Walk.Number)
+}
+
+// bench is a folder in which everything is measured.
+type bench struct {
+	options
+	base    string
+	servers []*server
+	// verdicts are what is said of the goals below a table.
+	verdicts []string
+}
+
+// dir makes a folder in the base.
+func (b *bench) dir(name string) (string, error) {
+	path := filepath.Join(b.base, name)
+	return path, os.MkdirAll(path, 0o700)
+}
+
+// disks makes a folder with files that are written in full.
+func (b *bench) disks(ctx context.Context, folder string, size int64, names ...string) (string, error) {
+	dir, err := b.dir(folder)
+	if err != nil {
+		return "", err
+	}
+	for _, name := range names {
+		if err := overwrite(ctx, filepath.Join(dir, name), size); err != nil {
+			return "", fmt.Errorf("make %s in %s: %w", name, folder, err)
+		}
+	}
+	return dir, nil
+}
+
+// filter mounts the filter over a folder of disks.
+func (b *bench) filter(ctx context.Context, dir string, flags ...string) (*server, *control.Client, error) {
+	sockets, err := b.dir("run")
+	if err != nil {
+		return nil, nil, err
+	}
+	s, err := startFilter(ctx, b.binary, dir, sockets, flags...)
+	if err != nil {
+		return nil, nil, err
+	}
+	b.servers = append(b.servers, s)
+	return s, control.NewClient(s.socket), nil
+}
+
+// stop ends what serves.
+func (b *bench) stop() error {
+	var failed error
+	for _, s := range b.servers {
+		failed = errors.Join(failed, s.stop())
+	}
+	b.servers = nil
+	return failed
+}
+
+// onFile is what does works on a file for a time.
+func (b *bench) onFile(name, path string) contender {
+	return contender{name: name, measure: func(ctx context.Context, w work) (float64, error) {
+		if err := b.quiet(path, w.cached()); err != nil {
+			return 0, err
+		}
+		return fio(ctx, path, w, b.runtime, b.size)
+	}}
+}
+
+// quiet waits until what was written before is on the disk, so that it slows
+// nobody else, and brings a file into the page cache.
+func (b *bench) quiet(path string, cached bool) error {
+	unix.Sync()
+	if err := memory(); err != nil {
+		return err
+	}
+	if !cached {
+		return nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close() //nolint:errcheck // only read
+	_, err = io.Copy(io.Discard, f)
+	return err
+}
+
+// contenders starts everything that the steady state is compared with.
+func (b *bench) contenders(ctx context.Context) ([]contender, error) {
+	dir, err := b.disks(ctx, native, b.size, "disk.img")
+	if err != nil {
+		return nil, err
+	}
+	all := []contender{b.onFile(native, filepath.Join(dir, "disk.img"))}
+	starts := map[string]func(ctx context.Context, below, mount string) (*server, error){loopback: startLoopback}
+	names := []string{loopback}
+	for _, program := range b.foreign {
+		name := filepath.Base(program)
+		names = append(names, name)
+		starts[name] = func(ctx context.Context, below, mount string) (*server, error) {
+			return startForeign(ctx, program, below, mount)
+		}
+	}
+	for _, name := range names {
+		below, err := b.disks(ctx, name, b.size, "disk.img")
+		if err != nil {
+			return nil, err
+		}
+		mount, err := b.dir(name + "-mount")
+		if err != nil {
+			return nil, err
+		}
+		s, err := starts[name](ctx, below, mount)
+		if err != nil {
+			return nil, err
+		}
+		b.servers = append(b.servers, s)
+		c := b.onFile(name, filepath.Join(mount, "disk.img"))
+		c.others = s.others
+		all = append(all, c)
+	}
+	for _, direct := range []string{"buffered", "pass"} {
+		of, err := b.filterContenders(ctx, direct)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, of...)
+	}
+	return all, nil
+}
+
+// filterContenders starts a filter with a policy for direct I/O.
+func (b *bench) filterContenders(ctx context.Context, direct string) ([]contender, error) {
+	dir, err := b.disks(ctx, direct, b.size, fileOf[passed], fileOf[untracked], fileOf[protected])
+	if err != nil {
+		return nil, err
+	}
+	_, client, err := b.filter(ctx, dir, "--direct", direct)
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close()
+	if err := protect(ctx, client, fileOf[protected]); err != nil {
+		return nil, err
+	}
+	// Every block is marked once it was written.
+	if err := overwrite(ctx, filepath.Join(dir, fileOf[protected]), b.size); err != nil {
+		return nil, err
+	}
+	names, prefix := []string{passed, untracked, protected, again}, ""
+	if direct == "pass" {
+		names, prefix = []string{untracked, protected, again}, directPrior
+	}
+	var all []contender
+	for _, name := range names {
+		c := b.onFile(prefix+name, filepath.Join(dir, fileOf[name]))
+		if prefix != "" {
+			c.concerns = work.direct
+		}
+		all = append(all, c)
+	}
+	return all, nil
+}
+
+// steady compares what each work costs in the steady state.
+func (b *bench) steady(ctx context.Context) (err error) {
+	defer func() { err = errors.Join(err, b.stop()) }()
+	all, err := b.contenders(ctx)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("\n### Steady state\n\n%d turns of %s each, disks of %d MiB; medians in MB/s, and medians of the ratios of each turn.\n",
+		b.turns, b.runtime, b.size>>20)
+	columns := []column{{of: native}, {of: loopback}}
+	for _, program := range b.foreign {
+		columns = append(columns, column{of: filepath.Base(program)})
+	}
+	columns = append(columns, []column{
+		{of: passed}, {of: untracked}, {of: protected}, {protected, untracked}, {again, untracked},
+		{protected, native}, {protected, loopback}, {passed, native},
+	}...)
+	head(columns)
+	var results []result
+	for _, w := range works() {
+		began := time.Now()
+		m, err := compare(ctx, w, all, b.turns)
+		if err != nil {
+			return err
+		}
+		line(w, m, columns)
+		results = append(results, result{w, m})
+		b.progress("%s: %s", w.name, time.Since(began).Round(time.Second))
+	}
+
+	fmt.Printf("\nThe same for a filter with `--direct pass`:\n")
+	p := func(name string) string { return directPrior + name }
+	columns = []column{
+		{of: native}, {of: p(untracked)}, {of: p(protected)}, {p(protected), p(untracked)}, {p(again), p(untracked)},
+		{p(protected), native}, {p(protected), loopback}, {p(protected), protected},
+	}
+	head(columns)
+	for _, r := range results {
+		if r.work.direct() {
+			line(r.work, r.measured, columns)
+		}
+	}
+	for _, g := range steadyGoals {
+		b.judge(g, results)
+	}
+	return nil
+}
+
+func named(name string) func(work) bool { return func(w work) bool { return w.name == name } }
+
+var steadyGoals = []goal{
+	{"tracking costs nothing", column{protected, untracked}, 0.97, everyWork},
+	{"tracking costs nothing with --direct pass", column{directPrior + protected, directPrior + untracked}, 0.97, work.direct},
+	{"deep random writes", column{protected, loopback}, 5, named("write 4 KiB random, depth 16 × 2, direct")},
+	{"deep random writes", column{protected, native}, 1, named("write 4 KiB random, depth 16 × 2, direct")},
+	{"sequential writes, buffered", column{protected, loopback}, 1.5, named("write 1 MiB sequential, depth 1, buffered")},
+	{"sequential writes, direct", column{protected, loopback}, 1.5, named("write 1 MiB sequential, depth 1, direct")},
+	{"cached reads", column{protected, native}, 0.9, work.cached},
+	{"what is no disk", column{passed, native}, 0.95, everyWork},
+}
