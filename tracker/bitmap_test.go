@@ -3,6 +3,7 @@ package tracker
 import (
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -148,6 +149,44 @@ func BenchmarkFirstTouch(b *testing.B) {
 				})
 			}
 			running.Wait()
+		})
+	}
+}
+
+// BenchmarkBeforeImage measures the first change of blocks that a sealed epoch
+// needs: they are saved, and that is logged.
+func BenchmarkBeforeImage(b *testing.B) {
+	const size = 1 << 30
+	for _, length := range []int64{disk.BlockSize, 64 << 10, 1 << 20} {
+		b.Run(fmt.Sprintf("%dKiB", length>>10), func(b *testing.B) {
+			h := startHost(b, b.TempDir(), size, 1<<20)
+			defer h.stop()
+			h.tracker.cfg.ImageShare = 2
+			f := h.disks[0]
+			for offset := int64(0); offset < size; offset += 1 << 20 {
+				_, err := f.WriteAt(make([]byte, 1<<20), offset)
+				check(b, err)
+			}
+			protect(b, h)
+			endWalk(b, h)
+			d := h.fs.tracked(f)
+			order := rand.Perm(int(size / length))
+			b.SetBytes(length)
+			b.ResetTimer()
+			for n := range b.N {
+				if n%len(order) == 0 {
+					b.StopTimer()
+					if n > 0 {
+						e := h.tracker.list()[0].sealed[0].Number
+						check(b, h.tracker.Acknowledge(background, testSpec.ID, e, 0))
+					}
+					d.EndChange(d.BeginChange(0, size))
+					_, err := h.tracker.Rollover(background, testSpec.ID, 0)
+					check(b, err)
+					b.StartTimer()
+				}
+				d.EndChange(d.BeginChange(int64(order[n%len(order)])*length, length))
+			}
 		})
 	}
 }

@@ -102,6 +102,12 @@ func (g *gate) settle(r region, turn uint64) {
 	}
 }
 
+// settled tells whether no change of an earlier turn is under way in the
+// region's part. Nobody ends the turn meanwhile.
+func (g *gate) settled(r region, turn uint64) bool {
+	return g.underWay[r%shards][(turn+1)&1].Load() == 0
+}
+
 // longestWait returns how long the rollover kept a first touch waiting at most.
 func (g *gate) longestWait() time.Duration { return time.Duration(g.longest.Swap(0)) }
 

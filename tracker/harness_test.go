@@ -184,7 +184,18 @@ func (h *host) kill(after func()) {
 // copyOwn copies the tracker's folder. A copy is a state that a death can leave
 // only if no file came or went meanwhile: the database tidies up in the
 // background.
+//
+// No first touch is under way meanwhile, not even one that looks ahead: of what
+// it stores, the copy might have the later part alone.
 func (h *host) copyOwn(to string) {
+	for _, v := range h.tracker.list() {
+		for _, d := range v.disks {
+			for i := range d.regions {
+				d.regions[i].Lock()
+				defer d.regions[i].Unlock()
+			}
+		}
+	}
 	own := filepath.Join(h.dir, FolderName)
 	for tries := 1; ; tries++ {
 		check(h.t, os.RemoveAll(to))

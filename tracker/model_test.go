@@ -62,6 +62,16 @@ func (m *model) cutAndGrow(t *rapid.T) {
 	check(t, m.fs.truncate(f, was))
 }
 
+// stream writes one piece after the other, as a copy of a file does.
+func (m *model) stream(t *rapid.T) {
+	f := m.drawDisk(t)
+	offset, length := drawRange(t)
+	for n := range rapid.IntRange(2, 6).Draw(t, "pieces") {
+		check(t, m.fs.write(f, bytes.Repeat([]byte{byte(0x40 + n)}, int(length)), min(offset, maxModelDisk-length)))
+		offset += length
+	}
+}
+
 // rollover seals an epoch; while a walk is required, that is refused.
 func (m *model) rollover(t *rapid.T) {
 	vm := m.vm(t)
@@ -260,7 +270,7 @@ func TestLaw(t *testing.T) {
 			m.ship(rt)
 		}
 		rt.Repeat(map[string]func(*rapid.T){
-			"write": m.write, "write again": m.write, "punch": m.punch, "truncate": m.truncate,
+			"write": m.write, "write again": m.write, "stream": m.stream, "punch": m.punch, "truncate": m.truncate,
 			"cut and grow": m.cutAndGrow,
 			"rollover":     m.rollover, "roll over again": m.rollover, "walk": m.walkStep, "walk on": m.walkStep,
 			"ship": m.ship, "peek": m.peek, "give up": m.giveUp, "lose": m.lose,

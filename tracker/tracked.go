@@ -48,6 +48,7 @@ type tracked struct {
 	sides   [2]*epochLog
 	regions [shards]sync.Mutex
 	zones   zones
+	course  course
 
 	// resizing is held while the size changes other than by a write, and by
 	// who ends a turn. keep is for the time between BeginResize and EndResize.
@@ -150,6 +151,7 @@ func (d *tracked) BeginChange(offset, length int64) (change uint64) {
 		if d.zones.warm(x) {
 			if !d.sides[turn&1].marks.containsAll(x) {
 				d.touch(turn, x)
+				d.foresee(x)
 			}
 			return change
 		}
@@ -219,24 +221,31 @@ func (d *tracked) touchRegion(turn uint64, r region, set changelog.Bits) {
 	if fresh.Empty() {
 		return
 	}
+	d.readyRegion(open, r, fresh)
+	open.marks.add(r, fresh)
+}
+
+// readyRegion saves those of a region's blocks that a sealed epoch needs, and
+// logs that the region is going to be changed. The region is locked.
+func (d *tracked) readyRegion(open *epochLog, r region, fresh changelog.Bits) {
 	shots := open.shots.Load()
 	save := d.saveImages(open, shots, r, intersect(fresh, d.needed(open, shots, r)))
 	saved := shots.saved.region(r)
 	logged := open.logged.get(disk.Block(r))
-	if !logged || !save.Empty() {
-		d.vm.t.logTouch(func(w *changelog.Writes) {
-			if !logged {
-				w.RegionInDoubt(d.id, open.number, uint64(r))
-			}
-			if !save.Empty() {
-				w.Images(d.id, open.number, uint64(r), union(saved, save))
-			}
-		})
-		open.logged.set(disk.Block(r))
-		shots.saved.add(r, save)
-		shots.bytes.Add(int64(save.Count()) * disk.BlockSize)
+	if logged && save.Empty() {
+		return
 	}
-	open.marks.add(r, fresh)
+	d.vm.t.logTouch(func(w *changelog.Writes) {
+		if !logged {
+			w.RegionInDoubt(d.id, open.number, uint64(r))
+		}
+		if !save.Empty() {
+			w.Images(d.id, open.number, uint64(r), union(saved, save))
+		}
+	})
+	open.logged.set(disk.Block(r))
+	shots.saved.add(r, save)
+	shots.bytes.Add(int64(save.Count()) * disk.BlockSize)
 }
 
 // needed returns the blocks of a region that an epoch before open still has to

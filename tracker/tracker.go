@@ -104,6 +104,7 @@ type Tracker struct {
 	incomplete atomic.Bool
 	touches    touchGroup
 	events     eventBook
+	stretches  chan stretch
 
 	mending sync.Mutex // one round at a time
 	giving  sync.Mutex // likewise: see MakeRoom
@@ -136,7 +137,7 @@ func Open(cfg Config) (_ *Tracker, err error) {
 		return nil, err
 	}
 	defer own.Close() //nolint:errcheck // only directory descriptors
-	t := &Tracker{cfg: cfg, vms: map[changelog.ID]*vm{}, wake: make(chan struct{}, 1)}
+	t := &Tracker{cfg: cfg, vms: map[changelog.ID]*vm{}, wake: make(chan struct{}, 1), stretches: make(chan stretch, 64)}
 	if t.room = cfg.room; t.room == nil {
 		t.room = func(reserve uint64) error { return roomIn(cfg.Folder, reserve) }
 	}
@@ -169,6 +170,7 @@ func Open(cfg Config) (_ *Tracker, err error) {
 	ctx, stop := context.WithCancel(context.Background())
 	t.stop = stop
 	t.workers.Go(func() { t.beat(ctx) })
+	t.workers.Go(func() { t.lookAhead(ctx) })
 	t.workers.Go(func() { t.mend(ctx) })
 	t.workers.Go(func() { t.cool(ctx) })
 	return t, nil

@@ -39,7 +39,7 @@ func runFio(ctx context.Context, path string, w work, size int64, flags ...strin
 		args = nil
 	}
 	args = append(args,
-		"--name=bench", "--filesize=" + strconv.FormatInt(size, 10),
+		"--name=bench", "--filesize="+strconv.FormatInt(size, 10),
 		"--output-format=json", "--group_reporting", "--randrepeat=0", "--fallocate=none",
 		"--invalidate=0", // what the page cache holds stays there
 	)

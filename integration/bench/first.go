@@ -42,8 +42,13 @@ func (b *bench) first(ctx context.Context) error {
 }
 
 var firstColumns = []column{
-	{of: untracked}, {of: marked}, {of: firstTouch}, {of: saving},
-	{marked, untracked}, {firstTouch, untracked}, {saving, untracked},
+	{of: untracked},
+	{of: marked},
+	{of: firstTouch},
+	{of: saving},
+	{marked, untracked},
+	{firstTouch, untracked},
+	{saving, untracked},
 }
 
 func (b *bench) firstOn(ctx context.Context, size int64, works []work) (results []result, err error) {
@@ -60,37 +65,32 @@ func (b *bench) firstOn(ctx context.Context, size int64, works []work) (results 
 	}
 	defer client.Close()
 	path := filepath.Join(dir, name)
-	stage := func(title string, prepare func(context.Context) error) contender {
+	// All stages have the same past, but for what the tracker knows of it.
+	stage := func(title string, steps ...func(context.Context) error) contender {
 		return contender{name: title, measure: func(ctx context.Context, w work) (float64, error) {
-			if err := prepare(ctx); err != nil {
-				return 0, err
+			for _, step := range steps {
+				if err := step(ctx); err != nil {
+					return 0, err
+				}
 			}
-			if err := b.quiet(path, false); err != nil {
+			if err := errors.Join(b.quiet(path, false), forgetPages(path), memory()); err != nil {
 				return 0, err
 			}
 			return fioOnce(ctx, path, w, b.runtime, size)
 		}}
 	}
-	protectAnew := func(ctx context.Context) error {
-		if err := b.forget(ctx, client); err != nil {
-			return err
-		}
-		return protect(ctx, client, name)
-	}
-	mark := func(ctx context.Context) error {
-		return errors.Join(protectAnew(ctx), overwrite(ctx, path, size))
+	forget := func(ctx context.Context) error { return b.forget(ctx, client) }
+	write := func(ctx context.Context) error { return overwrite(ctx, path, size) }
+	track := func(ctx context.Context) error { return protect(ctx, client, name) }
+	rollover := func(ctx context.Context) error {
+		_, err := client.Rollover(ctx, benchVM, 0)
+		return err
 	}
 	all := []contender{
-		stage(untracked, func(ctx context.Context) error { return b.forget(ctx, client) }),
-		stage(marked, mark),
-		stage(firstTouch, protectAnew),
-		stage(saving, func(ctx context.Context) error {
-			if err := mark(ctx); err != nil {
-				return err
-			}
-			_, err := client.Rollover(ctx, benchVM, 0)
-			return err
-		}),
+		stage(untracked, forget, write),
+		stage(marked, forget, track, write),
+		stage(firstTouch, forget, write, track),
+		stage(saving, forget, track, write, rollover),
 	}
 	for _, w := range works {
 		m, err := compare(ctx, w, all, b.turns)
@@ -110,4 +110,3 @@ func (b *bench) forget(ctx context.Context, client *control.Client) error {
 	}
 	return nil
 }
-

@@ -56,14 +56,28 @@ func processor() string {
 	return runtime.GOARCH
 }
 
-// memory takes and frees two gigabytes, so that what is measured next does not
+// memory takes and frees some gigabytes, so that what is measured next does not
 // pay for the memory that this machine, if it is a virtual one, has given back
 // to its host while it was idle.
 func memory() error {
-	const size = 2 << 30
+	const size = 4 << 30
 	taken, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE|unix.MAP_POPULATE)
 	if err != nil {
 		return fmt.Errorf("take memory: %w", err)
 	}
 	return unix.Munmap(taken)
+}
+
+// forgetPages takes a file of a mount out of the page cache, where it may lie
+// beside the file below.
+func forgetPages(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close() //nolint:errcheck // only read
+	if err := unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED); err != nil {
+		return fmt.Errorf("forget the pages of %s: %w", path, err)
+	}
+	return nil
 }

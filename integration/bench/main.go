@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -27,6 +28,9 @@ type options struct {
 	binary      string
 	// foreign are programs that take the arguments of libfuse's passthrough_hp.
 	foreign []string
+	// builds are to be compared with each other, at wanted works.
+	builds []build
+	wanted *regexp.Regexp
 }
 
 func main() {
@@ -40,11 +44,21 @@ func main() {
 	flag.Int64Var(&o.large, "large", 10<<30, "size in bytes of the disk of which no block is written twice")
 	flag.StringVar(&o.binary, "lifeboat", "bin/lifeboat", "the program to measure")
 	dir := flag.String("dir", "", "where to make the disks (default: a temporary folder)")
-	foreign := flag.String("foreign", "", "a FUSE file system to compare with, called as PROGRAM --foreground FOLDER MOUNTPOINT")
-	only := flag.String("only", "", "of steady, first and pause, measure these alone (separated by commas)")
+	flag.Func("foreign", "a FUSE file system to compare with, called as `PROGRAM` --foreground FOLDER MOUNTPOINT (repeatable)", func(program string) error {
+		o.foreign = append(o.foreign, program)
+		return nil
+	})
+	flag.Func("build", "`NAME=PROGRAM`, builds of the program to compare with the first of them (repeatable), with -only builds", func(text string) error {
+		named, err := parseBuild(text)
+		o.builds = append(o.builds, named)
+		return err
+	})
+	wanted := flag.String("works", "", "compare builds only at works whose name this `REGEXP` matches")
+	only := flag.String("only", "", "of steady, first, pause and builds, measure these alone (separated by commas)")
 	flag.Parse()
-	if *foreign != "" {
-		o.foreign = []string{*foreign}
+	var err error
+	if o.wanted, err = regexp.Compile(*wanted); err != nil {
+		exit(fmt.Errorf("-works: %w", err))
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
 	defer stop()
@@ -75,7 +89,7 @@ func run(ctx context.Context, o options, dir, only string) (err error) {
 	parts := []struct {
 		name string
 		run  func(context.Context) error
-	}{{"steady", b.steady}, {"first", b.first}, {"pause", b.pauses}}
+	}{{"steady", b.steady}, {"first", b.first}, {"pause", b.pauses}, {"builds", b.compareBuilds}}
 	for _, part := range parts {
 		if only != "" && !slices.Contains(strings.Split(only, ","), part.name) {
 			continue

@@ -4,15 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"path/filepath"
 	"time"
-
-	"golang.org/x/sys/unix"
-
-	"lifeboat/tracker"
-	"lifeboat/tracker/control"
 )
 
 // Names of what works are done on, and titles of columns.
@@ -29,110 +22,6 @@ const (
 // The files in a filter's folder. The filter takes the first for no disk, so
 // that the kernel passes it through.
 var fileOf = map[string]string{passed: "plain.dat", untracked: "untracked.img", again: "untracked.img", protected: "protected.img"}
-
-const (
-	benchVM   = "00000000000000000000000000000001"
-	benchDisk = "%032x"
-)
-
-// protect starts to track disks of the filter, as a VM whose walk is done.
-func protect(ctx context.Context, client *control.Client, names ...string) error {
-	spec := tracker.Spec{ID: benchVM, Name: "bench"}
-	for i, name := range names {
-		spec.Disks = append(spec.Disks, tracker.DiskSpec{ID: fmt.Sprintf(benchDisk, 16+i), Path: name})
-	}
-	vm, err := client.Protect(ctx, spec)
-	if err != nil {
-		return err
-	}
-	e, err := client.Rollover(ctx, benchVM, vm.Walk.Number)
-	if err != nil {
-		return err
-	}
-	return client.Acknowledge(ctx, benchVM, e.Number, vm.Walk.Number)
-}
-
-// bench is a folder in which everything is measured.
-type bench struct {
-	options
-	base    string
-	servers []*server
-	// verdicts are what is said of the goals below a table.
-	verdicts []string
-}
-
-// dir makes a folder in the base.
-func (b *bench) dir(name string) (string, error) {
-	path := filepath.Join(b.base, name)
-	return path, os.MkdirAll(path, 0o700)
-}
-
-// disks makes a folder with files that are written in full.
-func (b *bench) disks(ctx context.Context, folder string, size int64, names ...string) (string, error) {
-	dir, err := b.dir(folder)
-	if err != nil {
-		return "", err
-	}
-	for _, name := range names {
-		if err := overwrite(ctx, filepath.Join(dir, name), size); err != nil {
-			return "", fmt.Errorf("make %s in %s: %w", name, folder, err)
-		}
-	}
-	return dir, nil
-}
-
-// filter mounts the filter over a folder of disks.
-func (b *bench) filter(ctx context.Context, dir string, flags ...string) (*server, *control.Client, error) {
-	sockets, err := b.dir("run")
-	if err != nil {
-		return nil, nil, err
-	}
-	s, err := startFilter(ctx, b.binary, dir, sockets, flags...)
-	if err != nil {
-		return nil, nil, err
-	}
-	b.servers = append(b.servers, s)
-	return s, control.NewClient(s.socket), nil
-}
-
-// stop ends what serves.
-func (b *bench) stop() error {
-	var failed error
-	for _, s := range b.servers {
-		failed = errors.Join(failed, s.stop())
-	}
-	b.servers = nil
-	return failed
-}
-
-// onFile is what does works on a file for a time.
-func (b *bench) onFile(name, path string) contender {
-	return contender{name: name, measure: func(ctx context.Context, w work) (float64, error) {
-		if err := b.quiet(path, w.cached()); err != nil {
-			return 0, err
-		}
-		return fio(ctx, path, w, b.runtime, b.size)
-	}}
-}
-
-// quiet waits until what was written before is on the disk, so that it slows
-// nobody else, and brings a file into the page cache.
-func (b *bench) quiet(path string, cached bool) error {
-	unix.Sync()
-	if err := memory(); err != nil {
-		return err
-	}
-	if !cached {
-		return nil
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close() //nolint:errcheck // only read
-	_, err = io.Copy(io.Discard, f)
-	return err
-}
 
 // contenders starts everything that the steady state is compared with.
 func (b *bench) contenders(ctx context.Context) ([]contender, error) {
@@ -225,8 +114,14 @@ func (b *bench) steady(ctx context.Context) (err error) {
 		columns = append(columns, column{of: filepath.Base(program)})
 	}
 	columns = append(columns, []column{
-		{of: passed}, {of: untracked}, {of: protected}, {protected, untracked}, {again, untracked},
-		{protected, native}, {protected, loopback}, {passed, native},
+		{of: passed},
+		{of: untracked},
+		{of: protected},
+		{protected, untracked},
+		{again, untracked},
+		{protected, native},
+		{protected, loopback},
+		{passed, native},
 	}...)
 	head(columns)
 	var results []result
@@ -244,8 +139,14 @@ func (b *bench) steady(ctx context.Context) (err error) {
 	fmt.Printf("\nThe same for a filter with `--direct pass`:\n")
 	p := func(name string) string { return directPrior + name }
 	columns = []column{
-		{of: native}, {of: p(untracked)}, {of: p(protected)}, {p(protected), p(untracked)}, {p(again), p(untracked)},
-		{p(protected), native}, {p(protected), loopback}, {p(protected), protected},
+		{of: native},
+		{of: p(untracked)},
+		{of: p(protected)},
+		{p(protected), p(untracked)},
+		{p(again), p(untracked)},
+		{p(protected), native},
+		{p(protected), loopback},
+		{p(protected), protected},
 	}
 	head(columns)
 	for _, r := range results {
