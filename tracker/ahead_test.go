@@ -59,6 +59,26 @@ func TestLookAhead(t *testing.T) {
 	}
 }
 
+// TestLookAheadInVain: what was made ready and then not written to is no change
+// of the epoch, for the process that sealed it and for the next one.
+func TestLookAheadInVain(t *testing.T) {
+	h := startHost(t, t.TempDir(), 8*regionBytes, 1<<20)
+	defer h.stop()
+	protect(t, h)
+	walked(t, h)
+	h.fs.tracked(h.disks[0]).(*tracked).makeReady(2, 5)
+	check(t, h.fs.write(h.disks[0], []byte{1}, 0))
+	sealed := rollover(t, h)
+	for _, end := range []func(){func() {}, func() { h.kill(nil) }, h.restart} {
+		end()
+		changed, err := h.tracker.Changed(t.Context(), testSpec.ID, sealed.Number, testSpec.Disks[0].ID)
+		check(t, err)
+		if changed.Blocks() != 1 {
+			t.Fatalf("%d blocks changed, though 1 was written", changed.Blocks())
+		}
+	}
+}
+
 // TestLookAheadOfNobody: what was asked for when the VM ceases to be protected
 // is not done any more.
 func TestLookAheadOfNobody(t *testing.T) {

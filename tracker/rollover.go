@@ -191,10 +191,7 @@ func (v *vm) flush(s *sealedEpoch) error {
 	}
 	err := v.t.bulk(func(w *changelog.Writes) {
 		for _, d := range v.disks {
-			e := d.log(s.Number)
-			for r := range e.both() {
-				w.Region(d.id, e.number, uint64(r), e.changed(r))
-			}
+			d.storeExact(w, d.log(s.Number))
 		}
 	})
 	if err != nil {
@@ -207,6 +204,20 @@ func (v *vm) flush(s *sealedEpoch) error {
 	}
 	s.Exact = true
 	return nil
+}
+
+// storeExact stores the bitmaps of an epoch in place of its regions in doubt,
+// also of those that were made ready for changes that never came.
+func (d *tracked) storeExact(w *changelog.Writes, e *epochLog) {
+	for r := range e.both() {
+		w.Region(d.id, e.number, uint64(r), e.changed(r))
+	}
+	for n := range e.logged.each() {
+		r := region(n)
+		if changed := e.changed(r); changed.Empty() {
+			w.Region(d.id, e.number, uint64(r), changelog.Bits{})
+		}
+	}
 }
 
 // both yields every region that has changed blocks; those that have marks and

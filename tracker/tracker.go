@@ -232,10 +232,7 @@ func (v *vm) park() error {
 	}
 	err := v.t.bulk(func(w *changelog.Writes) {
 		for _, d := range v.disks {
-			open := d.open()
-			for r := range open.both() {
-				w.Region(d.id, open.number, uint64(r), open.changed(r))
-			}
+			d.storeExact(w, d.open())
 		}
 	})
 	if err != nil {

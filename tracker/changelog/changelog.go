@@ -201,8 +201,13 @@ func (w *Writes) record(k, record []byte) {
 	w.put(k, record)
 }
 
-// Region stores which blocks of a region the epoch changed.
+// Region stores which blocks of a region the epoch changed; none deletes what
+// is stored.
 func (w *Writes) Region(disk ID, epoch, region uint64, blocks Bits) {
+	if blocks.Empty() {
+		w.delete(key('r', disk, epoch, region))
+		return
+	}
 	w.put(key('r', disk, epoch, region), encodeBits(blocks))
 }
 
