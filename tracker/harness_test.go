@@ -151,6 +151,9 @@ func startHost(t tb, dir string, sizes ...int64) *host {
 
 // stop ends the tracker and closes the disks.
 func (h *host) stop() {
+	if h.tracker == nil {
+		return // it could not be opened, which was told
+	}
 	check(h.t, h.tracker.Close())
 	for _, f := range h.disks {
 		check(h.t, f.Close())

@@ -94,14 +94,17 @@ func (b *bench) stop() error {
 	return failed
 }
 
-// onFile is what does works on a file for a time.
-func (b *bench) onFile(name, path string) contender {
-	return contender{name: name, measure: func(ctx context.Context, w work) (float64, error) {
+// onFile is what does works on a file for a time. The file is written once
+// before, so that all have the same past: its pages are in the cache of the
+// mount, its blocks are marked if it is protected.
+func (b *bench) onFile(ctx context.Context, name, path string) (contender, error) {
+	measure := func(ctx context.Context, w work) (float64, error) {
 		if err := b.quiet(path, w.cached()); err != nil {
 			return 0, err
 		}
 		return fio(ctx, path, w, b.runtime, b.size)
-	}}
+	}
+	return contender{name: name, measure: measure}, overwrite(ctx, path, b.size)
 }
 
 // quiet waits until what was written before is on the disk, so that it slows

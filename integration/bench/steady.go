@@ -29,7 +29,11 @@ func (b *bench) contenders(ctx context.Context) ([]contender, error) {
 	if err != nil {
 		return nil, err
 	}
-	all := []contender{b.onFile(native, filepath.Join(dir, "disk.img"))}
+	c, err := b.onFile(ctx, native, filepath.Join(dir, "disk.img"))
+	if err != nil {
+		return nil, err
+	}
+	all := []contender{c}
 	starts := map[string]func(ctx context.Context, below, mount string) (*server, error){loopback: startLoopback}
 	names := []string{loopback}
 	for _, program := range b.foreign {
@@ -53,7 +57,10 @@ func (b *bench) contenders(ctx context.Context) ([]contender, error) {
 			return nil, err
 		}
 		b.servers = append(b.servers, s)
-		c := b.onFile(name, filepath.Join(mount, "disk.img"))
+		c, err := b.onFile(ctx, name, filepath.Join(mount, "disk.img"))
+		if err != nil {
+			return nil, err
+		}
 		c.others = s.others
 		all = append(all, c)
 	}
@@ -81,17 +88,16 @@ func (b *bench) filterContenders(ctx context.Context, direct string) ([]contende
 	if err := protect(ctx, client, fileOf[protected]); err != nil {
 		return nil, err
 	}
-	// Every block is marked once it was written.
-	if err := overwrite(ctx, filepath.Join(dir, fileOf[protected]), b.size); err != nil {
-		return nil, err
-	}
 	names, prefix := []string{passed, untracked, protected, again}, ""
 	if direct == "pass" {
 		names, prefix = []string{untracked, protected, again}, directPrior
 	}
 	var all []contender
 	for _, name := range names {
-		c := b.onFile(prefix+name, filepath.Join(dir, fileOf[name]))
+		c, err := b.onFile(ctx, prefix+name, filepath.Join(dir, fileOf[name]))
+		if err != nil {
+			return nil, err
+		}
 		if prefix != "" {
 			c.concerns = work.direct
 		}
