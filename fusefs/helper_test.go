@@ -22,6 +22,7 @@ var helpers = map[string]func(arguments json.RawMessage) error{
 	"write-mapped": helpWriteMapped,
 	"map":          helpMap,
 	"serve":        helpServe,
+	"play":         helpPlay,
 }
 
 func TestMain(m *testing.M) {
