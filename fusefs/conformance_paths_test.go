@@ -128,18 +128,20 @@ func pathScenes(add adder) {
 		}
 		set := func(s *stage) {
 			setStrange(s)
-			for i := range len(strange) * len(users) {
-				s.put(fmt.Sprint("other", i), c.other) // enough
+			for i := range len(strange) {
+				for _, user := range users {
+					s.put(fmt.Sprint("other", i, user.name), c.other)
+				}
 			}
 		}
 		add("path/"+c.name+"/strange", set, func(s *stage) {
 			s.must(unix.Chdir("in"))
 			for i, way := range sorted(strange) {
-				for j, user := range users {
+				for _, user := range users {
 					if user.id != 0 && !strings.HasPrefix(way, "in a") {
 						continue
 					}
-					other := s.x(fmt.Sprint("other", i*len(users)+j))
+					other := s.x(fmt.Sprint("other", i, user.name))
 					s.as(user.id, func() { s.tell(way+" as "+user.name, c.call(strange[way], other)) })
 				}
 			}

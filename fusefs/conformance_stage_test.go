@@ -122,7 +122,7 @@ func (s *stage) look(names ...string) {
 
 func (s *stage) seen(name string, st *unix.Stat_t) {
 	size := st.Size
-	if st.Mode&unix.S_IFMT == unix.S_IFLNK {
+	if kind := st.Mode & unix.S_IFMT; kind == unix.S_IFLNK || kind == unix.S_IFDIR {
 		size = 0 // the suffix is in it
 	}
 	s.say("%s: mode %o, %d links, owner %d:%d, %d bytes, device %d", name, st.Mode, st.Nlink, st.Uid, st.Gid, size, st.Rdev)
@@ -147,7 +147,7 @@ func (s *stage) list(dir string) {
 	s.say("%s holds %s, %s", dir, strings.Join(names, ", "), errorName(err))
 }
 
-// content writes down what a file holds.
+// content writes down what a file holds, of a huge one the start.
 func (s *stage) content(name string) {
 	f, err := os.Open(s.x(name))
 	if err != nil {
@@ -156,7 +156,7 @@ func (s *stage) content(name string) {
 	}
 	defer f.Close() //nolint:errcheck // only read
 	sum := sha256.New()
-	n, err := io.Copy(sum, f)
+	n, err := io.Copy(sum, io.LimitReader(f, 2<<20))
 	s.say("%s: %d bytes, %x, %s", name, n, sum.Sum(nil)[:6], errorName(err))
 }
 
