@@ -117,7 +117,8 @@ func (x *fsx) step() error {
 		name string
 		do   func(offset, length int) error
 	}{
-		{"write", x.write}, {"write", x.write},
+		{"write", x.write},
+		{"write", x.write},
 		{"append", func(_, length int) error {
 			return x.write(len(x.model), min(length, fsxSize-len(x.model)))
 		}},

@@ -42,6 +42,7 @@ func exercise(t *testing.T, direct Direct, rounds int) {
 	must(t, os.WriteFile(s.below("source"), pattern(random, fsxSize/2), 0o600))
 	vm := newTrackedVM(t, s, "disk.img")
 	work := startHelper(t, helper("fsx"), fsxWork{Path: s.path("disk.img"), Source: s.path("source"), Seed: seed})
+	t.Cleanup(func() { _ = work.end() }) // it has the disk open, if the test has failed
 	store := filepath.Join(t.TempDir(), "model")
 	for round := range rounds {
 		for range 3 {
