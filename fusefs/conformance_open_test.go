@@ -60,7 +60,7 @@ func openScenes(add adder) {
 func createScenes(add adder) {
 	for _, mode := range []uint32{0, 0o400, 0o644, 0o4755, 0o6777} {
 		for _, user := range users {
-			for _, parent := range []uint32{0o777, 0o2777, 0o1777} {
+			for _, parent := range []uint32{0o777, 0o2777} {
 				set := func(s *stage) {
 					s.must(unix.Chown(".", ownerID, otherID))
 					s.must(unix.Chmod(".", parent))
