@@ -23,21 +23,23 @@ var fsxSeed = flag.Uint64("fsx-seed", 0, "the seed of TestFSX's operations; 0 me
 func TestFSX(t *testing.T) {
 	rounds := 12
 	if os.Getenv("LIFEBOAT_LONG") != "" {
-		rounds = 1000
+		rounds = 200
+		t.Run("xfs", func(t *testing.T) { exercise(t, newFileSystem(t, "xfs"), DirectPass, rounds) })
 	}
 	for _, direct := range []Direct{DirectBuffered, DirectPass} {
-		t.Run(string(direct), func(t *testing.T) { exercise(t, direct, rounds) })
+		t.Run(string(direct), func(t *testing.T) { exercise(t, t.TempDir(), direct, rounds) })
 	}
 }
 
-func exercise(t *testing.T, direct Direct, rounds int) {
+func exercise(t *testing.T, folder string, direct Direct, rounds int) {
 	seed := *fsxSeed
 	if seed == 0 {
 		seed = rand.Uint64()
 	}
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 2))
-	s := serveFolder(t, func(o *Options, _ *filter) { o.Direct = direct })
+	s := serveFolder(t, func(o *Options, _ *filter) { o.Folder, o.Direct = folder, direct })
+	s.folder = folder
 	must(t, os.WriteFile(s.below("disk.img"), pattern(random, fsxSize/2), 0o600))
 	must(t, os.WriteFile(s.below("source"), pattern(random, fsxSize/2), 0o600))
 	vm := newTrackedVM(t, s, "disk.img")
