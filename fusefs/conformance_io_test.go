@@ -212,7 +212,7 @@ func attributeScenes(add adder) {
 		"system.posix_acl_access",
 	}
 	for _, kind := range []string{"file", "empty", "link", "dangling", "fifo"} {
-		for _, user := range users {
+		for _, user := range players {
 			set := func(s *stage) {
 				s.put("name", kind)
 				s.must(unix.Lchown(s.x("name"), ownerID, ownerID))

@@ -113,7 +113,7 @@ func makeScenes(add adder) {
 	}
 	for _, kind := range sorted(nodes) {
 		add("mknod/"+kind, nothingSet, func(s *stage) {
-			for _, user := range users {
+			for _, user := range players {
 				for _, device := range []uint64{0, unix.Mkdev(1, 3), unix.Mkdev(4095, 1<<20-1)} {
 					name := fmt.Sprint(user.name, device)
 					s.as(user.id, func() { s.tell(name, unix.Mknod(s.x(name), nodes[kind]|0o666, int(device))) })

@@ -38,7 +38,7 @@ func openScenes(add adder) {
 			})
 		}
 	}
-	for _, user := range users {
+	for _, user := range players {
 		add("tmpfile/"+user.name, func(s *stage) { s.put("taken", "file") }, func(s *stage) { s.tmpfiles(user.id) })
 	}
 	add("append", setKind("file"), (*stage).appends)
@@ -59,7 +59,7 @@ func openScenes(add adder) {
 // createScenes make files of all modes in directories of all kinds.
 func createScenes(add adder) {
 	for _, mode := range []uint32{0, 0o400, 0o644, 0o4755, 0o6777} {
-		for _, user := range users {
+		for _, user := range players {
 			for _, parent := range []uint32{0o777, 0o2777} {
 				set := func(s *stage) {
 					s.must(unix.Chown(".", ownerID, otherID))

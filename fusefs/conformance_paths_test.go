@@ -66,8 +66,8 @@ var strange = map[string]string{
 	"path of 4095 bytes":          longPath(4095, "x"),
 	"path of 4096 bytes":          longPath(4096, "y"),
 	"present by 4095 bytes":       longPath(4095, "present"),
-	"40 links":                    "chain40",
-	"41 links":                    "chain41",
+	"40 links":                    strings.Repeat("here/", 40) + "present",
+	"41 links":                    strings.Repeat("here/", 41) + "present",
 	"not UTF-8":                   "\xff\xfe\x01",
 	"new line":                    "a\nb",
 	"hidden elsewhere":            ".lifeboat",
@@ -93,20 +93,16 @@ func setStrange(s *stage) {
 		s.must(openAndClose(name+"/name", unix.O_CREAT|unix.O_RDWR))
 	}
 	s.must(unix.Mkdir("directory", 0o755))
-	for _, end := range []string{"present", "end40", "end41"} {
-		s.must(openAndClose(end, unix.O_CREAT|unix.O_RDWR))
+	s.must(openAndClose("present", unix.O_CREAT|unix.O_RDWR))
+	s.must(unix.Symlink(".", "here"))
+}
+
+// playersOf are who tries a strange path: all, if it leads where not all may go.
+func playersOf(way string) []player {
+	if strings.HasPrefix(way, "in a") {
+		return players
 	}
-	for _, n := range []int{40, 41} {
-		to := fmt.Sprint("end", n)
-		for i := range n {
-			from := fmt.Sprintf("link%d of %d", i, n)
-			if i == n-1 {
-				from = fmt.Sprint("chain", n)
-			}
-			s.must(unix.Symlink(to, from))
-			to = from
-		}
-	}
+	return players[:1]
 }
 
 // pathScenes call with all kinds of names, and by strange paths.
@@ -128,8 +124,8 @@ func pathScenes(add adder) {
 		}
 		set := func(s *stage) {
 			setStrange(s)
-			for i := range len(strange) {
-				for _, user := range users {
+			for i, way := range sorted(strange) {
+				for _, user := range playersOf(way) {
 					s.put(fmt.Sprint("other", i, user.name), c.other)
 				}
 			}
@@ -137,10 +133,7 @@ func pathScenes(add adder) {
 		add("path/"+c.name+"/strange", set, func(s *stage) {
 			s.must(unix.Chdir("in"))
 			for i, way := range sorted(strange) {
-				for _, user := range users {
-					if user.id != 0 && !strings.HasPrefix(way, "in a") {
-						continue
-					}
+				for _, user := range playersOf(way) {
 					other := s.x(fmt.Sprint("other", i, user.name))
 					s.as(user.id, func() { s.tell(way+" as "+user.name, c.call(strange[way], other)) })
 				}

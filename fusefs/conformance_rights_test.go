@@ -10,7 +10,7 @@ import (
 // away.
 func modeScenes(add adder) {
 	for _, kind := range []string{"file", "empty", "fifo"} {
-		for _, user := range users {
+		for _, user := range players {
 			for _, group := range []int{ownerID, otherID} {
 				set := func(s *stage) { s.put("name", kind); s.own("name", group, 0o600) }
 				for _, mode := range []uint32{0, 0o644, 0o1755, 0o2755, 0o2745, 0o4755, 0o6777, 0o7777} {
@@ -58,7 +58,7 @@ func modeScenes(add adder) {
 		},
 	}
 	for _, change := range sorted(changes) {
-		for _, user := range users {
+		for _, user := range players {
 			for _, mode := range []uint32{0o4777, 0o2777, 0o6777, 0o2767, 0o6767, 0o777} {
 				set := func(s *stage) { s.put("name", "file"); s.own("name", ownerID, mode) }
 				add(fmt.Sprintf("setid/%s/%s/%o", change, user.name, mode), set, func(s *stage) {
@@ -73,7 +73,7 @@ func modeScenes(add adder) {
 // ownerScenes give things away.
 func ownerScenes(add adder) {
 	for _, kind := range []string{"file", "empty", "link", "fifo"} {
-		for _, user := range users {
+		for _, user := range players {
 			for _, to := range [][2]int{{-1, -1}, {ownerID, -1}, {-1, ownerID}, {otherID, -1}, {-1, otherID}, {0, 0}, {ownerID, ownerID}} {
 				for _, mode := range []uint32{0o644, 0o6777} {
 					set := func(s *stage) { s.put("name", kind); s.own("name", otherID, mode) }
@@ -100,7 +100,7 @@ func ownerScenes(add adder) {
 // rightScenes try what the mode of a file, that of its directory, and the
 // sticky bit allow to whom.
 func rightScenes(add adder) {
-	for _, user := range users {
+	for _, user := range players {
 		for _, group := range []int{ownerID, otherID} {
 			for _, bits := range []uint32{0, 0o100, 0o200, 0o300, 0o400, 0o500, 0o600, 0o700, 0o070, 0o007, 0o555, 0o666} {
 				set := func(s *stage) {
@@ -173,7 +173,7 @@ func rightScenes(add adder) {
 func timeScenes(add adder) {
 	const now, omit = unix.UTIME_NOW, unix.UTIME_OMIT
 	for _, kind := range []string{"file", "empty", "link"} {
-		for _, user := range users {
+		for _, user := range players {
 			for _, mode := range []uint32{0o644, 0o666} {
 				for i, times := range [][2]unix.Timespec{
 					{{Nsec: now}, {Nsec: now}},

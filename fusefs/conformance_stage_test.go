@@ -27,10 +27,12 @@ const (
 	otherID = 54002
 )
 
-var users = []struct {
+type player struct {
 	name string
 	id   int
-}{{"root", 0}, {"owner", ownerID}, {"other", otherID}}
+}
+
+var players = []player{{"root", 0}, {"owner", ownerID}, {"other", otherID}}
 
 // kinds are what a name can lead to.
 var kinds = []string{"none", "file", "empty", "full", "link", "dirlink", "dangling", "loop", "fifo"}
