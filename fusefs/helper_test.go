@@ -22,6 +22,8 @@ var helpers = map[string]func(arguments json.RawMessage) error{
 	"write-mapped": helpWriteMapped,
 	"map":          helpMap,
 	"serve":        helpServe,
+	"play":         helpPlay,
+	"fsx":          helpFSX,
 }
 
 func TestMain(m *testing.M) {
@@ -145,6 +147,7 @@ const ready = "ready"
 type lasting struct {
 	command *exec.Cmd
 	in      io.WriteCloser
+	out     io.Reader
 }
 
 // startHelper starts a helper that lasts, and waits until it is ready.
@@ -160,7 +163,7 @@ func startHelper(t *testing.T, c *exec.Cmd, arguments any) *lasting {
 	if _, err := io.ReadFull(out, said); err != nil {
 		t.Fatalf("the helper did not come up: %v", err)
 	}
-	return &lasting{c, in}
+	return &lasting{c, in, out}
 }
 
 // end lets it end by itself.

@@ -31,15 +31,19 @@ func (f *filter) Fallocate(_ <-chan struct{}, in *fuse.FallocateIn) fuse.Status 
 				n.disk.BeginResize(min(before, offset))
 				defer n.disk.EndResize()
 			}
-			return call(fd)
+			if err := call(fd); err != nil {
+				return err
+			}
+			n.changedBy(&in.InHeader, fd)
+			return nil
 		}))
 	}
-	return status(f.makingRoom(func() error { return f.clear(in.NodeId, offset, length, call) }))
+	return status(f.makingRoom(func() error { return f.clear(&in.InHeader, offset, length, call) }))
 }
 
 // clear calls change, which makes zeros of data in a range or allocates it.
-func (f *filter) clear(id uint64, offset, length int64, change func(fd int) error) error {
-	n, err := f.acquire(id)
+func (f *filter) clear(header *fuse.InHeader, offset, length int64, change func(fd int) error) error {
+	n, err := f.acquire(header.NodeId)
 	if err != nil {
 		return err
 	}
@@ -51,7 +55,20 @@ func (f *filter) clear(id uint64, offset, length int64, change func(fd int) erro
 	if n.disk != nil {
 		defer n.disk.EndChange(n.disk.BeginClear(offset, length))
 	}
-	return change(fd)
+	if err := change(fd); err != nil {
+		return err
+	}
+	n.changedBy(header, fd)
+	return nil
+}
+
+// changedBy clears suid and sgid bits for a caller who has changed the file
+// otherwise than by a write or a truncation. For those the kernel tells whether
+// he may leave them; here it leaves all to us, and only root may.
+func (n *node) changedBy(header *fuse.InHeader, fd int) {
+	if header.Uid != 0 {
+		n.clearSetid(fd)
+	}
 }
 
 // CopyFileRange copies inside the file system below, which may share the data
@@ -92,7 +109,11 @@ func (f *filter) copyRange(in *fuse.CopyFileRangeIn) (int, error) {
 		}
 		defer to.disk.EndChange(to.disk.BeginChange(offOut, length))
 	}
-	return unix.CopyFileRange(source, &offIn, dest, &offOut, int(length), int(in.Flags))
+	copied, err := unix.CopyFileRange(source, &offIn, dest, &offOut, int(length), int(in.Flags))
+	if copied > 0 {
+		to.changedBy(&in.InHeader, dest)
+	}
+	return copied, err
 }
 
 // Lseek finds data and holes. The position that it moves is nobody's.

@@ -1,7 +1,6 @@
 package integration
 
 import (
-	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -36,16 +35,7 @@ func TestFullFolder(t *testing.T) {
 	newQuietVM(t, s)
 	s.cut(t, true)
 
-	fill, err := os.Create(s.disk("fill"))
-	must(t, err)
-	for chunk := make([]byte, 1<<20); err == nil; {
-		_, err = fill.Write(chunk)
-	}
-	if !errors.Is(err, unix.ENOSPC) {
-		t.Fatalf("filling the folder: %v", err)
-	}
-	must(t, fill.Close())
-
+	fillUp(t, s.disk("fill"))
 	rng := randomness(t)
 	newChange(rng, 4<<20, 200).write(t, s.disk("a.img"))
 	s.refused(t, []refusal{{[]string{"cut", vm}, 1, []string{"free some space"}}})

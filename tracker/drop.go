@@ -82,8 +82,8 @@ func (v *vm) syncDisks() error {
 		if d.file == nil {
 			continue
 		}
-		if err := v.t.syncDisk(d.file); err != nil {
-			return fmt.Errorf("sync disk %s: %w", d.path, err)
+		if err := d.sync(); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -23,6 +23,18 @@ import (
 type fakeFS struct {
 	mu    sync.Mutex
 	disks map[uint64]Tracked
+	// broken, unless nil, is what the disk files do not let through: how many
+	// bytes of a write get to the file, and the error that the guest is given.
+	// What has no bytes to write fails without effect.
+	broken func(length int) (int, error)
+}
+
+// reach returns how much of a change reaches the file.
+func (f *fakeFS) reach(length int) (int, error) {
+	if f.broken == nil {
+		return length, nil
+	}
+	return f.broken(length)
 }
 
 func (f *fakeFS) Attach(_, inode uint64, d Tracked) error {
@@ -66,13 +78,17 @@ func (untracked) NameRemoved()                    {}
 func (f *fakeFS) write(file *os.File, p []byte, offset int64) error {
 	d := f.tracked(file)
 	defer d.EndChange(d.BeginChange(offset, int64(len(p))))
-	_, err := file.WriteAt(p, offset)
-	return err
+	n, failed := f.reach(len(p))
+	_, err := file.WriteAt(p[:n], offset)
+	return errors.Join(err, failed)
 }
 
 func (f *fakeFS) punch(file *os.File, offset, length int64) error {
 	d := f.tracked(file)
 	defer d.EndChange(d.BeginClear(offset, length))
+	if _, err := f.reach(0); err != nil {
+		return err
+	}
 	return unix.Fallocate(int(file.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, offset, length)
 }
 
@@ -84,6 +100,9 @@ func (f *fakeFS) truncate(file *os.File, size int64) error {
 	}
 	d.BeginResize(min(size, s.Size))
 	defer d.EndResize()
+	if _, err := f.reach(0); err != nil {
+		return err
+	}
 	return file.Truncate(size)
 }
 

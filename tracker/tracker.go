@@ -228,6 +228,7 @@ func (v *vm) park() error {
 		v.t.cfg.FileSystem.Detach(d.device, d.inode)
 	}
 	if err := v.syncDisks(); err != nil {
+		v.t.noteIncomplete(true) // the next process has to compare them
 		return err
 	}
 	err := v.t.bulk(func(w *changelog.Writes) {

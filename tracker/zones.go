@@ -3,12 +3,15 @@ package tracker
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"lifeboat/disk"
 	"lifeboat/tracker/changelog"
@@ -181,8 +184,9 @@ func (v *vm) cool() error {
 		if d.file == nil || !quiet[i].any() {
 			continue
 		}
-		if err := v.t.syncDisk(d.file); err != nil {
-			return fmt.Errorf("sync disk %s: %w", d.path, err)
+		if err := d.sync(); err != nil {
+			v.fail(d, fmt.Errorf("what was written to it may be lost: %w", err))
+			return err
 		}
 	}
 	if err := v.t.syncLog(); err != nil {
@@ -197,6 +201,22 @@ func (v *vm) cool() error {
 		}
 	}
 	return nil
+}
+
+// sync makes the disk file durable. If that fails, the kernel has given up
+// writing what it could not, and tells nobody twice: it keeps it in memory for a
+// while, where it reads as if it were there, and then shows what was there
+// before. That had better be seen at once, by whoever compares the disk.
+func (d *tracked) sync() error {
+	err := d.vm.t.syncDisk(d.file)
+	if err == nil {
+		return nil
+	}
+	err = fmt.Errorf("sync disk %s: %w", d.path, err)
+	if forget := unix.Fadvise(int(d.file.Fd()), 0, 0, unix.FADV_DONTNEED); forget != nil {
+		return errors.Join(err, fmt.Errorf("drop its page cache: %w", forget))
+	}
+	return err
 }
 
 func (q quietZones) any() bool { return q.idle || len(q.zones) > 0 }
