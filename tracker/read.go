@@ -92,6 +92,9 @@ func (t *Tracker) ReadSealed(_ context.Context, id string, epoch uint64, diskID 
 	if epoch <= v.lostThrough.Load() {
 		return fmt.Errorf("epoch %d of VM %s lacks before-images: %w", epoch, v.name, ErrEpochGone)
 	}
+	if err := v.unsuspected(); err != nil {
+		return fmt.Errorf("epoch %d of VM %s: %w: %w", epoch, v.name, ErrEpochGone, err)
+	}
 	if beyond := offset + int64(len(p)) - size; beyond > 0 {
 		clear(p[max(0, int64(len(p))-beyond):])
 	}

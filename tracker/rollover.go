@@ -2,6 +2,7 @@ package tracker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -20,8 +21,12 @@ func (t *Tracker) Rollover(_ context.Context, id string, walk uint64) (Epoch, er
 		return Epoch{}, err
 	}
 	defer v.mu.Unlock()
+	t.cfg.FileSystem.Look()
 	if err := v.settle(); err != nil {
 		return Epoch{}, fmt.Errorf("roll over VM %s: %w", v.name, err)
+	}
+	if held := v.held(); held != "" {
+		return Epoch{}, fmt.Errorf("roll over VM %s: %w: %s", v.name, ErrWalkRequired, held)
 	}
 	if v.walk.Required && walk != v.walk.Number {
 		return Epoch{}, fmt.Errorf("roll over VM %s: %w: %s", v.name, ErrWalkRequired, v.walk.Reason)
@@ -39,6 +44,10 @@ func (t *Tracker) Rollover(_ context.Context, id string, walk uint64) (Epoch, er
 		// The epoch is whole in memory and can be shipped; only a crash before
 		// that would give its recovery point up.
 		t.cfg.Logger.Warn("sealed epoch not flushed to the change log", "vm", v.name, "epoch", s.Number, "error", err)
+	}
+	// Who opened a disk before the instant may have changed it unseen.
+	if err := v.unsuspected(); err != nil {
+		return Epoch{}, fmt.Errorf("roll over VM %s: %w", v.name, errors.Join(err, v.settle()))
 	}
 	return s.copy(), nil
 }

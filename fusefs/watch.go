@@ -1,0 +1,293 @@
+package fusefs
+
+import (
+	"encoding/binary"
+	"errors"
+	"log/slog"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Witness hears of who opens a disk file other than through the mount: by
+// another path to it, where its changes are not seen. Both methods may be called
+// at any time, one after the other, and must not wait for who calls Look.
+type Witness interface {
+	// OpenedBelow is called when somebody has the file open for writing, and
+	// again when that is somebody else; by says who.
+	OpenedBelow(by string)
+	// ClosedBelow is called when nobody has it open so any more. It may come
+	// alone, when whoever had opened it was done before one could look.
+	ClosedBelow(by string)
+}
+
+// watchMask is what the kernel tells of. It does not tell of each write
+// (FAN_MODIFY), since it would tell of the filter's own, too, in their time.
+const watchMask = unix.FAN_OPEN | unix.FAN_CLOSE_WRITE | unix.FAN_CLOSE_NOWRITE
+
+// unseenWithin is how long it may take between the vanishing of a descriptor
+// from /proc and the kernel's word that the file was closed. Who has a file open
+// for longer without a descriptor or a mapping is hidden: see watch.settle.
+const unseenWithin = 2 * time.Second
+
+// watch has the kernel tell (fanotify) of whoever opens a watched file below the
+// mount. It tells when the opening is over and before the first write. What is
+// read from it lags behind, so whoever wants to be sure that nobody had the file
+// open until now calls look.
+type watch struct {
+	log     *slog.Logger
+	mu      sync.Mutex
+	fd      int      // -1 if there is no watching
+	queue   *os.File // the same
+	ended   chan struct{}
+	files   map[FileID]*watched
+	heard   map[FileID]*heard // and not judged yet
+	unseen  time.Duration
+	buffer  [64 * eventSize]byte
+	ignored int // the pid whose events mean nothing: the filter's own
+}
+
+// watched is a file with who wants to know of it.
+type watched struct {
+	file    *os.File
+	witness Witness
+	held    string // who has it open for writing, as it was told last
+}
+
+// heard is what the kernel told of a file since it was judged last.
+type heard struct {
+	open   bool // an opening came, and no closing after it
+	wrote  bool // somebody closed it who had it open for writing
+	writer string
+}
+
+// newWatch starts to watch, or says in the log why it cannot.
+func newWatch(log *slog.Logger) *watch {
+	w := &watch{
+		log: log, fd: -1, ended: make(chan struct{}), files: map[FileID]*watched{}, heard: map[FileID]*heard{},
+		unseen: unseenWithin, ignored: os.Getpid(),
+	}
+	const flags = unix.FAN_CLASS_NOTIF | unix.FAN_CLOEXEC | unix.FAN_NONBLOCK | unix.FAN_UNLIMITED_MARKS
+	fd, err := unix.FanotifyInit(flags, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_LARGEFILE)
+	if err != nil {
+		log.Warn("who changes a protected disk other than through the mount is not seen while it is mounted: that takes CAP_SYS_ADMIN", "error", err)
+		close(w.ended)
+		return w
+	}
+	w.fd, w.queue = fd, os.NewFile(uintptr(fd), "fanotify")
+	go w.listen()
+	return w
+}
+
+// listen looks whenever there is something to be read.
+func (w *watch) listen() {
+	defer close(w.ended)
+	conn, err := w.queue.SyscallConn()
+	if err == nil {
+		err = conn.Read(func(uintptr) bool {
+			w.look()
+			return false // so it is waited for more
+		})
+	}
+	if !errors.Is(err, os.ErrClosed) {
+		w.log.Error("who changes a protected disk other than through the mount is noticed at rollovers only", "error", err)
+	}
+}
+
+// close ends it; no witness is called any more.
+func (w *watch) close() error {
+	w.mu.Lock()
+	w.fd = -1
+	w.mu.Unlock()
+	if w.queue == nil {
+		return nil
+	}
+	err := w.queue.Close()
+	<-w.ended
+	return err
+}
+
+// Watch has the witness told of everybody who opens the file for writing other
+// than through the mount from now on, as far as the kernel tells. The file stays
+// open until Detach.
+func (fs *FS) Watch(file *os.File, witness Witness) {
+	w := fs.filter.watch
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.fd < 0 {
+		return
+	}
+	var s syscall.Stat_t
+	err := syscall.Fstat(int(file.Fd()), &s)
+	if err == nil {
+		err = unix.FanotifyMark(w.fd, unix.FAN_MARK_ADD, watchMask, unix.AT_FDCWD, descriptorPath(int(file.Fd())))
+	}
+	if err != nil { // not every file system can; the disk is protected all the same
+		w.log.Warn("who changes a disk other than through the mount is not seen", "disk", file.Name(), "error", err)
+		return
+	}
+	id := FileID{Device: s.Dev, Inode: s.Ino}
+	if x := w.files[id]; x == nil || x.witness != witness {
+		w.files[id] = &watched{file: file, witness: witness}
+	}
+}
+
+// Look returns when the witnesses have been told of everybody who had opened
+// their files when it was called. It must not be called where a request to the
+// mount waits for the caller.
+func (fs *FS) Look() { fs.filter.watch.look() }
+
+// forget ends what Watch began.
+func (w *watch) forget(id FileID) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	x := w.files[id]
+	if x == nil || w.fd < 0 {
+		return
+	}
+	delete(w.files, id)
+	delete(w.heard, id)
+	if err := unix.FanotifyMark(w.fd, unix.FAN_MARK_REMOVE, watchMask, unix.AT_FDCWD, descriptorPath(int(x.file.Fd()))); err != nil {
+		w.log.Warn("a disk is watched for longer than it is protected", "disk", x.file.Name(), "error", err)
+	}
+}
+
+// look hears what the kernel has to tell and judges it.
+func (w *watch) look() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.read()
+	for len(w.heard) > 0 {
+		for id, h := range w.heard {
+			if x := w.files[id]; x != nil {
+				w.judge(id, x, h)
+			}
+			delete(w.heard, id)
+		}
+	}
+}
+
+// judge finds out who has a file open and tells the witness. mu is held.
+func (w *watch) judge(id FileID, x *watched, h *heard) {
+	writers := w.settle(id, h)
+	switch {
+	case len(writers) > 0:
+		x.held = holderNames(writers)
+		x.witness.OpenedBelow(x.held)
+	case h.wrote || x.held != "":
+		by := h.writer
+		if by == "" {
+			by = x.held
+		}
+		x.held = ""
+		x.witness.ClosedBelow(by)
+	}
+}
+
+// settle finds who has the file open for writing. An opening that belongs to
+// nobody who can be seen may be over without the kernel having said so yet.
+// Otherwise there is a user that /proc does not show: one in the kernel, in a
+// namespace beside ours, a descriptor on its way from one process to another.
+// mu is held.
+func (w *watch) settle(id FileID, h *heard) []Holder {
+	for deadline := time.Now().Add(w.unseen); ; {
+		writers, readers, err := holdersBelow(id)
+		switch {
+		case err != nil:
+			w.log.Error("who has a disk open below the mount is not known", "error", err)
+			return []Holder{hiddenHolder}
+		case len(writers)+len(readers) > 0 || !h.open:
+			return writers
+		case !w.await(time.Until(deadline)):
+			return []Holder{hiddenHolder}
+		}
+	}
+}
+
+// await waits for more from the kernel, and reads it. mu is held.
+func (w *watch) await(atMost time.Duration) bool {
+	if w.fd < 0 || atMost <= 0 {
+		return false
+	}
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(w.fd), Events: unix.POLLIN}}, int(atMost.Milliseconds())+1)
+	if err != nil && !errors.Is(err, unix.EINTR) || err == nil && n == 0 {
+		return false
+	}
+	w.read()
+	return true
+}
+
+// eventSize is that of an event: struct fanotify_event_metadata.
+const eventSize = 24
+
+// read reads all that the kernel has to tell. mu is held.
+func (w *watch) read() {
+	for w.fd >= 0 {
+		n, err := unix.Read(w.fd, w.buffer[:])
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case errors.Is(err, unix.EAGAIN):
+			return
+		case err != nil:
+			// What it was about is lost.
+			w.log.Warn("the kernel's word on who opened a disk could not be read", "error", err)
+			w.doubtAll()
+			return
+		}
+		for at := 0; at+eventSize <= n; {
+			e := w.buffer[at:n]
+			length, mask := binary.NativeEndian.Uint32(e), binary.NativeEndian.Uint64(e[8:])
+			fd, pid := int32(binary.NativeEndian.Uint32(e[16:])), int32(binary.NativeEndian.Uint32(e[20:]))
+			if length < eventSize {
+				break
+			}
+			w.hear(mask, int(fd), int(pid))
+			at += int(length)
+		}
+	}
+}
+
+// hear notes an event, and closes its descriptor of the file. mu is held.
+func (w *watch) hear(mask uint64, fd, pid int) {
+	defer closeFD(fd)
+	if mask&unix.FAN_Q_OVERFLOW != 0 {
+		w.log.Warn("disks are opened below the mount faster than it can be noticed")
+		w.doubtAll()
+		return
+	}
+	var s syscall.Stat_t
+	if fd < 0 || pid == w.ignored || syscall.Fstat(fd, &s) != nil {
+		return
+	}
+	h := w.about(FileID{Device: s.Dev, Inode: s.Ino})
+	if mask&unix.FAN_OPEN != 0 {
+		h.open = true
+	}
+	if mask&(unix.FAN_CLOSE_WRITE|unix.FAN_CLOSE_NOWRITE) != 0 {
+		h.open = false
+	}
+	if mask&unix.FAN_CLOSE_WRITE != 0 {
+		h.wrote, h.writer = true, holderOf(pid).String()
+	}
+}
+
+func (w *watch) about(id FileID) *heard {
+	h := w.heard[id]
+	if h == nil {
+		h = &heard{}
+		w.heard[id] = h
+	}
+	return h
+}
+
+// doubtAll notes that anybody may have written to any file. mu is held.
+func (w *watch) doubtAll() {
+	for id := range w.files {
+		h := w.about(id)
+		h.wrote, h.writer = true, "somebody among too many to tell"
+	}
+}
