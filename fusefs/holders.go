@@ -3,6 +3,7 @@ package fusefs
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -60,7 +61,11 @@ func holderOf(pid int) Holder {
 	if pid == 0 {
 		return hiddenHolder
 	}
-	return Holder{PID: pid, Command: process(filepath.Join("/proc", strconv.Itoa(pid))).command()}
+	p := processOf(pid)
+	if !p.alive() {
+		return Holder{PID: pid, Command: "a process that has ended"}
+	}
+	return Holder{PID: pid, Command: p.command()}
 }
 
 // holdersBelow finds the processes, but this one, and the loop devices that can
@@ -87,7 +92,7 @@ func holdersBelow(file FileID) (writers, readers []Holder, err error) {
 			}
 		})
 		if len(reads) > 0 {
-			readers = append(readers, Holder{Uses: reads})
+			readers = append(readers, Holder{PID: p.pid(), Command: p.command(), Uses: reads})
 		}
 		return uses
 	})
@@ -142,6 +147,22 @@ func usersOf(device uint64) ([]Holder, error) {
 // process is a directory of /proc.
 type process string
 
+func processOf(pid int) process { return process(filepath.Join("/proc", strconv.Itoa(pid))) }
+
+func (p process) pid() int {
+	pid, err := strconv.Atoi(filepath.Base(string(p)))
+	if err != nil {
+		return 0
+	}
+	return pid
+}
+
+// alive tells whether it still runs.
+func (p process) alive() bool {
+	_, err := os.Stat(string(p))
+	return !errors.Is(err, os.ErrNotExist)
+}
+
 // scanProcesses asks of every process but this one how it uses something.
 func scanProcesses(uses func(process) []string) ([]Holder, error) {
 	entries, err := os.ReadDir("/proc")
@@ -154,7 +175,7 @@ func scanProcesses(uses func(process) []string) ([]Holder, error) {
 		if err != nil || pid == os.Getpid() {
 			continue
 		}
-		p := process(filepath.Join("/proc", e.Name()))
+		p := processOf(pid)
 		if u := uses(p); len(u) > 0 {
 			holders = append(holders, Holder{PID: pid, Command: p.command(), Uses: u})
 		}

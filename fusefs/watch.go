@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -28,10 +29,14 @@ type Witness interface {
 // (FAN_MODIFY), since it would tell of the filter's own, too, in their time.
 const watchMask = unix.FAN_OPEN | unix.FAN_CLOSE_WRITE | unix.FAN_CLOSE_NOWRITE
 
-// unseenWithin is how long it may take between the vanishing of a descriptor
-// from /proc and the kernel's word that the file was closed. Who has a file open
-// for longer without a descriptor or a mapping is hidden: see watch.settle.
-const unseenWithin = 2 * time.Second
+// The kernel tells of an opening before the descriptor is there, and of a closing
+// after it is gone. Who has a file open and shows no descriptor for that long is
+// hidden. When openings and closings were told in one, there may be another
+// descriptor to come, but hardly.
+const (
+	hiddenAfter = 2 * time.Second
+	mergedAfter = 50 * time.Millisecond
+)
 
 // watch has the kernel tell (fanotify) of whoever opens a watched file below the
 // mount. It tells when the opening is over and before the first write. What is
@@ -45,7 +50,6 @@ type watch struct {
 	ended   chan struct{}
 	files   map[FileID]*watched
 	heard   map[FileID]*heard // and not judged yet
-	unseen  time.Duration
 	buffer  [64 * eventSize]byte
 	ignored int // the pid whose events mean nothing: the filter's own
 }
@@ -59,8 +63,9 @@ type watched struct {
 
 // heard is what the kernel told of a file since it was judged last.
 type heard struct {
-	open   bool // an opening came, and no closing after it
-	wrote  bool // somebody closed it who had it open for writing
+	opened map[int]bool // the pids of those who opened it and did not, for all that is known, close it
+	open   bool         // an opening was the last that came
+	wrote  bool         // somebody closed it who had it open for writing
 	writer string
 }
 
@@ -68,7 +73,7 @@ type heard struct {
 func newWatch(log *slog.Logger) *watch {
 	w := &watch{
 		log: log, fd: -1, ended: make(chan struct{}), files: map[FileID]*watched{}, heard: map[FileID]*heard{},
-		unseen: unseenWithin, ignored: os.Getpid(),
+		ignored: os.Getpid(),
 	}
 	const flags = unix.FAN_CLASS_NOTIF | unix.FAN_CLOEXEC | unix.FAN_NONBLOCK | unix.FAN_UNLIMITED_MARKS
 	fd, err := unix.FanotifyInit(flags, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_LARGEFILE)
@@ -92,7 +97,9 @@ func (w *watch) listen() {
 			return false // so it is waited for more
 		})
 	}
-	if !errors.Is(err, os.ErrClosed) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.fd >= 0 {
 		w.log.Error("who changes a protected disk other than through the mount is noticed at rollovers only", "error", err)
 	}
 }
@@ -175,49 +182,67 @@ func (w *watch) judge(id FileID, x *watched, h *heard) {
 	writers := w.settle(id, h)
 	switch {
 	case len(writers) > 0:
-		x.held = holderNames(writers)
-		x.witness.OpenedBelow(x.held)
+		if by := holderNames(writers); by != x.held {
+			x.held = by
+			x.witness.OpenedBelow(by)
+		}
 	case h.wrote || x.held != "":
-		by := h.writer
+		by := x.held
 		if by == "" {
-			by = x.held
+			by = h.writer
 		}
 		x.held = ""
 		x.witness.ClosedBelow(by)
 	}
 }
 
-// settle finds who has the file open for writing. An opening that belongs to
-// nobody who can be seen may be over without the kernel having said so yet.
-// Otherwise there is a user that /proc does not show: one in the kernel, in a
-// namespace beside ours, a descriptor on its way from one process to another.
-// mu is held.
+// settle finds who has the file open for writing. mu is held.
+//
+// Who opened it and is not seen to have it open is waited for. If that does not
+// help, he has passed it on to somebody who is seen, or has closed it; or it is
+// held where /proc does not show it: by the kernel, in a namespace beside ours,
+// as a descriptor on its way from one process to another.
 func (w *watch) settle(id FileID, h *heard) []Holder {
-	for deadline := time.Now().Add(w.unseen); ; {
+	began, pause := time.Now(), time.Millisecond
+	for {
 		writers, readers, err := holdersBelow(id)
-		switch {
-		case err != nil:
+		if err != nil {
 			w.log.Error("who has a disk open below the mount is not known", "error", err)
 			return []Holder{hiddenHolder}
-		case len(writers)+len(readers) > 0 || !h.open:
-			return writers
-		case !w.await(time.Until(deadline)):
-			return []Holder{hiddenHolder}
 		}
+		waited := time.Since(began)
+		switch {
+		case len(writers) > 0 || h.explained(readers):
+			return writers
+		case waited > hiddenAfter && h.open && len(readers) == 0:
+			return []Holder{hiddenHolder}
+		case waited > hiddenAfter, waited > mergedAfter && !h.open:
+			return nil
+		}
+		w.await(pause)
+		pause = min(2*pause, hiddenAfter/10)
 	}
 }
 
-// await waits for more from the kernel, and reads it. mu is held.
-func (w *watch) await(atMost time.Duration) bool {
-	if w.fd < 0 || atMost <= 0 {
-		return false
+// explained tells whether everybody who opened the file is seen to have it open,
+// or has closed it, or is gone and somebody else is seen to have it.
+func (h *heard) explained(readers []Holder) bool {
+	for pid := range h.opened {
+		switch {
+		case slices.ContainsFunc(readers, func(r Holder) bool { return r.PID == pid }):
+		case pid == 0 || processOf(pid).alive() || h.open && len(readers) == 0:
+			return false
+		}
 	}
-	n, err := unix.Poll([]unix.PollFd{{Fd: int32(w.fd), Events: unix.POLLIN}}, int(atMost.Milliseconds())+1)
-	if err != nil && !errors.Is(err, unix.EINTR) || err == nil && n == 0 {
-		return false
-	}
-	w.read()
 	return true
+}
+
+// await waits for more from the kernel, but not for long, and reads it. mu is
+// held.
+func (w *watch) await(atMost time.Duration) {
+	// What it says is found out by reading.
+	_, _ = unix.Poll([]unix.PollFd{{Fd: int32(w.fd), Events: unix.POLLIN}}, int(atMost.Milliseconds()))
+	w.read()
 }
 
 // eventSize is that of an event: struct fanotify_event_metadata.
@@ -264,11 +289,12 @@ func (w *watch) hear(mask uint64, fd, pid int) {
 		return
 	}
 	h := w.about(FileID{Device: s.Dev, Inode: s.Ino})
-	if mask&unix.FAN_OPEN != 0 {
-		h.open = true
-	}
-	if mask&(unix.FAN_CLOSE_WRITE|unix.FAN_CLOSE_NOWRITE) != 0 {
-		h.open = false
+	closed := mask&(unix.FAN_CLOSE_WRITE|unix.FAN_CLOSE_NOWRITE) != 0
+	switch h.open = !closed; {
+	case mask&unix.FAN_OPEN != 0:
+		h.opened[pid] = true
+	case closed:
+		delete(h.opened, pid)
 	}
 	if mask&unix.FAN_CLOSE_WRITE != 0 {
 		h.wrote, h.writer = true, holderOf(pid).String()
@@ -278,7 +304,7 @@ func (w *watch) hear(mask uint64, fd, pid int) {
 func (w *watch) about(id FileID) *heard {
 	h := w.heard[id]
 	if h == nil {
-		h = &heard{}
+		h = &heard{opened: map[int]bool{}}
 		w.heard[id] = h
 	}
 	return h

@@ -82,6 +82,22 @@ func (v *vm) unsuspected() error {
 	return nil
 }
 
+// unresized returns how the disk file stands, and fails if its size is not what
+// the changes seen have made of it: truncate opens no file, so nobody is told of
+// it. resizing is held.
+func (d *tracked) unresized() (fileState, error) {
+	d.growing.Lock()
+	defer d.growing.Unlock()
+	s, err := stateOf(d.file)
+	if size := d.size.Load(); err == nil && s.Size != size {
+		d.size.Store(s.Size)
+		reason := fmt.Sprintf("disk %s had %d bytes and has %d, which was not done through the mount", d.name(), size, s.Size)
+		d.vm.suspect(d, EventForeignWriter, reason)
+		err = fmt.Errorf("%w: %s", ErrWalkRequired, reason)
+	}
+	return s, err
+}
+
 // name is the disk's path as it is now, for people.
 func (d *tracked) name() string {
 	if d.file != nil {

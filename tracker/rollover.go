@@ -106,7 +106,7 @@ func (d *tracked) stand(e *EpochDisk) error {
 	if path, ok := d.vm.t.pathOf(d.file); ok {
 		d.path = path
 	}
-	state, err := stateOf(d.file)
+	state, err := d.unresized()
 	if err != nil {
 		return fmt.Errorf("disk %s: %w", d.path, err)
 	}
