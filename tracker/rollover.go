@@ -22,11 +22,12 @@ func (t *Tracker) Rollover(_ context.Context, id string, walk uint64) (Epoch, er
 	}
 	defer v.mu.Unlock()
 	t.cfg.FileSystem.Look()
-	if err := v.settle(); err != nil {
-		return Epoch{}, fmt.Errorf("roll over VM %s: %w", v.name, err)
-	}
+	err = v.settle()
 	if held := v.held(); held != "" {
 		return Epoch{}, fmt.Errorf("roll over VM %s: %w: %s", v.name, ErrWalkRequired, held)
+	}
+	if err != nil {
+		return Epoch{}, fmt.Errorf("roll over VM %s: %w", v.name, err)
 	}
 	if v.walk.Required && walk != v.walk.Number {
 		return Epoch{}, fmt.Errorf("roll over VM %s: %w: %s", v.name, ErrWalkRequired, v.walk.Reason)
