@@ -73,10 +73,16 @@ func (v *vm) seal() (*sealedEpoch, error) {
 		return nil, ErrWalkRequired // found out since settle; the next attempt tells more
 	}
 	s := &sealedEpoch{Epoch: Epoch{Number: v.open, SealedAt: v.t.now(), Disks: make([]EpochDisk, len(v.disks))}}
+	paths := make([]string, len(v.disks))
 	for i, d := range v.disks {
 		if err := d.stand(&s.Disks[i]); err != nil {
 			return nil, err
 		}
+		paths[i] = s.Disks[i].Path
+	}
+	v.apart(paths)
+	for i := range s.Disks {
+		s.Disks[i].Path = paths[i]
 	}
 	if err := v.logSeal(s, v.open+1); err != nil {
 		return nil, err

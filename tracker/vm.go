@@ -199,11 +199,17 @@ func (v *vm) describe() VM {
 			out.Walk.Required, out.Walk.Reason = true, *reason
 		}
 	}
+	var paths []string
 	for _, d := range v.disks {
 		out.Disks = append(out.Disks, d.describe())
+		paths = append(paths, out.Disks[len(out.Disks)-1].Path)
 		for _, e := range *d.logs.Load() {
 			out.PendingBytes += int64(e.marks.count()+e.extra.count()) * disk.BlockSize
 		}
+	}
+	v.apart(paths)
+	for i := range out.Disks {
+		out.Disks[i].Path = paths[i]
 	}
 	if unsettled {
 		return out // what is sealed is as good as dropped
