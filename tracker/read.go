@@ -184,7 +184,7 @@ func (t *Tracker) diskFile(id, diskID string) (*os.File, error) {
 		return nil, err
 	}
 	if d.file == nil {
-		return nil, fmt.Errorf("disk %s of VM %s is missing in the folder: %w", d.path, v.name, ErrNotFound)
+		return nil, d.missing()
 	}
 	return d.file, nil
 }

@@ -105,10 +105,15 @@ func (v *vm) seal() (*sealedEpoch, error) {
 	return s, nil
 }
 
+// missing is the error for a disk whose file was not found at the start.
+func (d *tracked) missing() error {
+	return fmt.Errorf("%w: the disk file %s is missing in the folder: put it back and mount again, or unprotect the VM", ErrInvalid, d.path)
+}
+
 // stand notes how a disk stands. resizing is held.
 func (d *tracked) stand(e *EpochDisk) error {
 	if d.file == nil {
-		return fmt.Errorf("%w: the disk file %s is missing in the folder: put it back and mount again, or unprotect the VM", ErrInvalid, d.path)
+		return d.missing()
 	}
 	if path, ok := d.vm.t.pathOf(d.file); ok {
 		d.path = path

@@ -64,7 +64,7 @@ func assess(c condition, now time.Time) []api.Reason {
 		add(api.HealthCritical, api.CodeFilterAway, "the filter does not answer")
 	}
 	if len(c.removed) > 0 {
-		add(api.HealthCritical, reasonDiskRemoved, "deleted or replaced in the folder: %s; recovery points go on showing the disk as its last users have it, and what has its name now is not protected: "+
+		add(api.HealthCritical, reasonDiskRemoved, "deleted or replaced in the folder: %s; what has that name now is not protected: "+
 			"unprotect the VM and protect it again with the disks that it has now", strings.Join(c.removed, ", "))
 	}
 	if c.logFailed {
