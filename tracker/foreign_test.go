@@ -3,6 +3,7 @@ package tracker
 import (
 	"bytes"
 	"errors"
+	"os"
 	"strings"
 	"testing"
 )
@@ -172,4 +173,22 @@ func TestResizedUnseen(t *testing.T) {
 	wantEvent(t, h, EventWalkRequired)
 	wantWalk(t, h, "has 5000")
 	endWalk(t, h)
+}
+
+// TestPowerLostInDoubt: no hot zone tells of what was changed unseen, so the doubt
+// has to outlive the host as soon as there is one.
+func TestPowerLostInDoubt(t *testing.T) {
+	h := startHost(t, t.TempDir(), 1<<20, 1<<20)
+	defer h.stop()
+	p := newPower(h)
+	protect(t, h)
+	walked(t, h)
+	h.tracker.syncDisk = func(*os.File) error { return errInjected } // so no walk can be required
+	h.fs.hold(h.disks[0], true)
+	_, err := h.disks[0].WriteAt([]byte("unseen"), 0)
+	check(t, err)
+	h.fs.hold(h.disks[0], false)
+	h.fs.Look()
+	p.cut(false, func() bool { return true })
+	wantWalk(t, h, unseen)
 }
