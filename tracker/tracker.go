@@ -19,6 +19,9 @@
 //     of the disks necessary; both are noted, where a crash does not lose it,
 //     before the guest's write goes on. The write itself never fails for it.
 //
+// A disk that somebody opened other than through the mount breaks the first
+// rule: see foreign.go.
+//
 // # What a crash leaves
 //
 // The bitmaps live in memory. Before the first change of a region (1 MiB) in
@@ -169,7 +172,7 @@ func Open(cfg Config) (_ *Tracker, err error) {
 	if err := t.load(was); err != nil {
 		return nil, err
 	}
-	t.noteIncomplete(t.failing())
+	t.noteIncomplete(t.failing() || t.incomplete.Load())
 	if err := t.live.begin(bootID, cfg.Now()); err != nil {
 		return nil, err
 	}
