@@ -1,6 +1,7 @@
 package fusefs
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -37,6 +38,7 @@ type filter struct {
 	nodes    *table
 	idle     *idleList
 	attach   sync.Mutex // serialises Attach and Detach
+	watch    *watch
 	counters counters
 
 	fuseDevice  atomic.Int32  // /dev/fuse while it is mounted, else -1
@@ -97,6 +99,7 @@ func newFilter(root int, options Options) (*filter, error) {
 	n.held.Store(true)
 	f.nodes = newTable(n)
 	raiseDescriptorLimit(f.log)
+	f.watch = newWatch(f.log)
 	return f, nil
 }
 
@@ -112,7 +115,7 @@ func (fs *FS) Close() error {
 			f.release(n)
 		}
 	}
-	if err := unix.Close(f.root); err != nil {
+	if err := errors.Join(f.watch.close(), unix.Close(f.root)); err != nil {
 		return fmt.Errorf("fusefs: close folder %s: %w", f.options.Folder, err)
 	}
 	return nil
