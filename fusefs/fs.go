@@ -35,6 +35,7 @@ type filter struct {
 	device   uint64 // of the folder below
 	handles  bool   // inodes can be opened by handle
 	asRoot   bool   // files can be given to their creators
+	piece    int    // how much is written to the page cache at once
 	nodes    *table
 	idle     *idleList
 	attach   sync.Mutex // serialises Attach and Detach
@@ -90,6 +91,10 @@ func newFilter(root int, options Options) (*filter, error) {
 		return nil, err
 	}
 	f.device = s.Dev
+	var err error
+	if f.piece, err = pieceFor(root); err != nil {
+		return nil, err
+	}
 	x, err := f.identify(root)
 	if err != nil {
 		return nil, err
