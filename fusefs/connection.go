@@ -128,7 +128,21 @@ func (c *connection) serve(r *reader, b *buffers) error {
 		r.work()
 		if size := c.answer(b.request[:k], b.reply); size > 0 {
 			c.send(b.reply[:size])
+			c.answered(b.request[:k])
 		}
+	}
+}
+
+// answered lets go of what was noted of a request that must not be executed
+// twice.
+func (c *connection) answered(request []byte) {
+	if c.filter.journal == nil || len(request) < inHeaderSize {
+		return
+	}
+	switch header := headerOf(request); header.Opcode {
+	case opRead, opWrite: // nothing is
+	default:
+		c.filter.journal.Answered(header.Unique)
 	}
 }
 

@@ -11,6 +11,8 @@ import (
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
+
+	"lifeboat/fusefs/handover"
 )
 
 // timeout is how long the kernel may believe names and attributes. Only the
@@ -38,6 +40,8 @@ type filter struct {
 	idle     *idleList
 	attach   sync.Mutex // serialises Attach and Detach
 	counters counters
+	estate   *handover.Estate  // nil if nobody keeps the mount when this process dies
+	journal  *handover.Journal // likewise
 
 	fuseDevice  atomic.Int32  // /dev/fuse while it is mounted, else -1
 	mountDevice atomic.Uint64 // st_dev of the mount, 0 if there is none
@@ -54,6 +58,9 @@ type filter struct {
 func Open(options Options) (*FS, error) {
 	if err := options.validate(); err != nil {
 		return nil, err
+	}
+	if options.Estate != nil {
+		return inherit(options)
 	}
 	folder, err := uncover(options.Folder, options.Logger)
 	if err != nil {
@@ -81,6 +88,12 @@ func newFilter(root int, options Options) (*filter, error) {
 		handles:       canOpenHandles(root),
 		asRoot:        os.Geteuid() == 0,
 		idle:          newIdleList(maxIdle),
+		estate:        options.Estate,
+	}
+	var shared *handover.State
+	if f.estate != nil {
+		shared = f.estate.State
+		f.journal = shared.Journal()
 	}
 	f.fuseDevice.Store(-1)
 	var s syscall.Stat_t
@@ -95,7 +108,7 @@ func newFilter(root int, options Options) (*filter, error) {
 	n := newNode(x)
 	n.path.Store(int32(root))
 	n.held.Store(true)
-	f.nodes = newTable(n)
+	f.nodes = newTable(n, shared)
 	raiseDescriptorLimit(f.log)
 	return f, nil
 }
@@ -133,6 +146,7 @@ func (f *filter) release(n *node) {
 	f.closeBacking(n)
 	n.opening.Unlock()
 	n.drop()
+	f.letGo(n)
 	f.idle.forget(n)
 }
 
