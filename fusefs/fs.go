@@ -49,6 +49,9 @@ type filter struct {
 
 	// protect, if set, gives every new regular file its disk: for tests.
 	protect func(FileID) Disk
+	// spy, if set, sees every request before it is executed and before it is
+	// answered: for tests.
+	spy func(executed bool, header *fuse.InHeader)
 }
 
 // Open opens the folder below, which is then reached only through the

@@ -22,6 +22,8 @@ var helpers = map[string]func(arguments json.RawMessage) error{
 	"write-mapped": helpWriteMapped,
 	"map":          helpMap,
 	"serve":        helpServe,
+	"keep":         helpKeep,
+	"succeed":      helpSucceed,
 	"play":         helpPlay,
 	"fsx":          helpFSX,
 }

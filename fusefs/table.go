@@ -41,9 +41,9 @@ type chunk [chunkSize]atomic.Pointer[node]
 func newTable(root *node, shared *handover.State) *table {
 	t := &table{
 		shared: shared,
-		byKey: make(map[nodeKey]*node),
-		disks: make(map[FileID]Disk),
-		fresh: fuse.FUSE_ROOT_ID + 1,
+		byKey:  make(map[nodeKey]*node),
+		disks:  make(map[FileID]Disk),
+		fresh:  fuse.FUSE_ROOT_ID + 1,
 	}
 	root.id = fuse.FUSE_ROOT_ID
 	root.lookups = 1
