@@ -33,7 +33,7 @@ func (fs *FS) Attach(file FileID, d Disk) error {
 	if f.nodes.disk(file, false) != nil {
 		return fmt.Errorf("fusefs: attach inode %d: %w", file.Inode, ErrAttached)
 	}
-	holders, err := writersBelow(file)
+	holders, _, err := holdersBelow(file)
 	if err != nil {
 		return fmt.Errorf("fusefs: attach inode %d: %w", file.Inode, err)
 	}
@@ -50,10 +50,11 @@ func (fs *FS) Attach(file FileID, d Disk) error {
 	}, err)
 }
 
-// Detach ends what Attach began. When it returns, the Disk is not called any
-// more.
+// Detach ends what Attach began, and Watch. When it returns, neither the Disk
+// nor the Witness is called any more.
 func (fs *FS) Detach(file FileID) {
 	f := fs.filter
+	f.watch.forget(file)
 	f.attach.Lock()
 	defer f.attach.Unlock()
 	f.setDisk(file, nil)

@@ -88,7 +88,7 @@ func (f *filter) writeTo(n *node, fd int, p []byte, offset int64, flags uint32) 
 			return k, err
 		}
 	}
-	return pwrite(fd, p, offset, flags)
+	return f.writeCached(fd, p, offset, flags)
 }
 
 func pread(fd int, p []byte, offset int64) (int, error) {

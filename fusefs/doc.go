@@ -27,6 +27,8 @@
 //   - A file that is open with kernel passthrough never has a Disk, since its
 //     writes do not come here. What looks like a disk is therefore never opened
 //     so (see recognise.go).
+//   - What reaches a disk past the mount cannot be seen here, but who opens it
+//     so can: Look returns when the Witness was told of everybody who had.
 //   - The buffers that requests are read into are resident, so that this
 //     process may die at any moment without failing a request that the kernel
 //     is copying.

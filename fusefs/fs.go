@@ -1,6 +1,7 @@
 package fusefs
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -36,9 +37,11 @@ type filter struct {
 	device   uint64 // of the folder below
 	handles  bool   // inodes can be opened by handle
 	asRoot   bool   // files can be given to their creators
+	piece    int    // how much is written to the page cache at once
 	nodes    *table
 	idle     *idleList
 	attach   sync.Mutex // serialises Attach and Detach
+	watch    *watch
 	counters counters
 	estate   *handover.Estate  // nil if nobody keeps the mount when this process dies
 	journal  *handover.Journal // likewise
@@ -104,6 +107,10 @@ func newFilter(root int, options Options) (*filter, error) {
 		return nil, err
 	}
 	f.device = s.Dev
+	var err error
+	if f.piece, err = pieceFor(root); err != nil {
+		return nil, err
+	}
 	x, err := f.identify(root)
 	if err != nil {
 		return nil, err
@@ -113,6 +120,7 @@ func newFilter(root int, options Options) (*filter, error) {
 	n.held.Store(true)
 	f.nodes = newTable(n, shared)
 	raiseDescriptorLimit(f.log)
+	f.watch = newWatch(f.log)
 	return f, nil
 }
 
@@ -128,7 +136,7 @@ func (fs *FS) Close() error {
 			f.release(n)
 		}
 	}
-	if err := unix.Close(f.root); err != nil {
+	if err := errors.Join(f.watch.close(), unix.Close(f.root)); err != nil {
 		return fmt.Errorf("fusefs: close folder %s: %w", f.options.Folder, err)
 	}
 	return nil

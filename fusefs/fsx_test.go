@@ -122,6 +122,10 @@ func (a trackedFS) Attach(device, inode uint64, d tracker.Tracked) error {
 	return a.fs.Attach(FileID{Device: device, Inode: inode}, d)
 }
 
+func (a trackedFS) Watch(file *os.File, w tracker.Witness) { a.fs.Watch(file, w) }
+
+func (a trackedFS) Look() { a.fs.Look() }
+
 func (a trackedFS) Detach(device, inode uint64) { a.fs.Detach(FileID{Device: device, Inode: inode}) }
 
 // newTrackedVM protects a disk and makes believe that it was walked.

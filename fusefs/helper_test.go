@@ -21,6 +21,7 @@ const helperVariable = "LIFEBOAT_TEST_HELPER"
 var helpers = map[string]func(arguments json.RawMessage) error{
 	"write-mapped": helpWriteMapped,
 	"map":          helpMap,
+	"hold":         helpHold,
 	"serve":        helpServe,
 	"keep":         helpKeep,
 	"succeed":      helpSucceed,
@@ -118,6 +119,38 @@ func helpMap(arguments json.RawMessage) error {
 		return err // the file is closed already, which is as it should be
 	}
 	return nil
+}
+
+// held is the work of the helper that keeps a file open: for writing or not, or
+// where nobody sees it, in a message that is on its way.
+type held struct {
+	Path   string
+	Flags  int
+	Hidden bool
+}
+
+func helpHold(arguments json.RawMessage) error {
+	var h held
+	if err := json.Unmarshal(arguments, &h); err != nil {
+		return err
+	}
+	return opened(h.Flags, func(f *os.File) error {
+		if h.Hidden {
+			pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_DGRAM, 0)
+			if err != nil {
+				return err
+			}
+			if err := unix.Sendmsg(pair[0], []byte{0}, unix.UnixRights(int(f.Fd())), nil, 0); err != nil {
+				return err
+			}
+			if err := unix.Dup3(pair[0], int(f.Fd()), 0); err != nil { // closes it
+				return err
+			}
+		}
+		fmt.Println(ready)
+		_, err := io.Copy(io.Discard, os.Stdin) // until it is closed
+		return err
+	})(h.Path)
 }
 
 // helpServe mounts a folder over itself and serves until its standard input is

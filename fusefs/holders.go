@@ -3,6 +3,7 @@ package fusefs
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -25,7 +26,18 @@ type Holder struct {
 	Uses    []string // descriptors, cwd, root, exe, mapping
 }
 
+// hiddenHolder stands for somebody whom /proc does not show.
+var hiddenHolder = Holder{}
+
 func (h Holder) String() string {
+	switch {
+	case h.Command == "":
+		return "somebody who cannot be seen from here (the kernel, another container?)"
+	case h.PID == 0:
+		return h.Command
+	case len(h.Uses) == 0:
+		return fmt.Sprintf("%s (pid %d)", h.Command, h.PID)
+	}
 	return fmt.Sprintf("%s (pid %d: %s)", h.Command, h.PID, strings.Join(h.Uses, ", "))
 }
 
@@ -33,30 +45,62 @@ func (e *BusyError) Error() string {
 	if len(e.Holders) == 0 {
 		return "fusefs: " + e.What + ", by no process that can be seen from here (a loop device, another mount, another user's process?)"
 	}
-	names := make([]string, len(e.Holders))
-	for i, h := range e.Holders {
-		names[i] = h.String()
-	}
-	return "fusefs: " + e.What + ", by " + strings.Join(names, "; ") + ": close it first"
+	return "fusefs: " + e.What + ", by " + holderNames(e.Holders) + ": close it first"
 }
 
-// writersBelow finds the processes, but this one, that can change the file
-// without the filter seeing it.
-func writersBelow(file FileID) ([]Holder, error) {
-	return scanProcesses(func(p process) []string {
-		var uses []string
+func holderNames(holders []Holder) string {
+	names := make([]string, len(holders))
+	for i, h := range holders {
+		names[i] = h.String()
+	}
+	return strings.Join(names, "; ")
+}
+
+// holderOf names a process, which may be gone.
+func holderOf(pid int) Holder {
+	if pid == 0 {
+		return hiddenHolder
+	}
+	p := processOf(pid)
+	if !p.alive() {
+		return Holder{PID: pid, Command: "a process that has ended"}
+	}
+	return Holder{PID: pid, Command: p.command()}
+}
+
+// holdersBelow finds the processes, but this one, and the loop devices that can
+// change the file without the filter seeing it, and those that can only read it.
+func holdersBelow(file FileID) (writers, readers []Holder, err error) {
+	writers, err = scanProcesses(func(p process) []string {
+		var uses, reads []string
 		p.descriptors(func(number string, at FileID) {
-			if at == file && p.canWrite(number) {
+			switch {
+			case at != file:
+			case p.canWrite(number):
 				uses = append(uses, "descriptor "+number)
+			default:
+				reads = append(reads, "descriptor "+number)
 			}
 		})
 		p.mappings(func(at FileID, rights string) {
-			if at == file && strings.HasPrefix(rights[1:], "w") && strings.HasSuffix(rights, "s") {
+			switch {
+			case at != file:
+			case strings.HasPrefix(rights[1:], "w") && strings.HasSuffix(rights, "s"):
 				uses = append(uses, "mapping")
+			default:
+				reads = append(reads, "mapping")
 			}
 		})
+		if len(reads) > 0 {
+			readers = append(readers, Holder{PID: p.pid(), Command: p.command(), Uses: reads})
+		}
 		return uses
 	})
+	if err != nil {
+		return nil, nil, err
+	}
+	loopWriters, loopReaders := loopsOn(file)
+	return append(writers, loopWriters...), append(readers, loopReaders...), nil
 }
 
 // usersAbove finds the processes that have the file open through the mount.
@@ -103,6 +147,22 @@ func usersOf(device uint64) ([]Holder, error) {
 // process is a directory of /proc.
 type process string
 
+func processOf(pid int) process { return process(filepath.Join("/proc", strconv.Itoa(pid))) }
+
+func (p process) pid() int {
+	pid, err := strconv.Atoi(filepath.Base(string(p)))
+	if err != nil {
+		return 0
+	}
+	return pid
+}
+
+// alive tells whether it still runs.
+func (p process) alive() bool {
+	_, err := os.Stat(string(p))
+	return !errors.Is(err, os.ErrNotExist)
+}
+
 // scanProcesses asks of every process but this one how it uses something.
 func scanProcesses(uses func(process) []string) ([]Holder, error) {
 	entries, err := os.ReadDir("/proc")
@@ -115,7 +175,7 @@ func scanProcesses(uses func(process) []string) ([]Holder, error) {
 		if err != nil || pid == os.Getpid() {
 			continue
 		}
-		p := process(filepath.Join("/proc", e.Name()))
+		p := processOf(pid)
 		if u := uses(p); len(u) > 0 {
 			holders = append(holders, Holder{PID: pid, Command: p.command(), Uses: u})
 		}

@@ -70,6 +70,9 @@ func (v *vm) requireWalk(reason string) error {
 		v.walking.Store(was.Required)
 		return fmt.Errorf("require a walk of VM %s: %w", v.name, err)
 	}
+	if err := v.resolve(); err != nil {
+		return fmt.Errorf("require a walk of VM %s: %w", v.name, err)
+	}
 	v.t.event(v, nil, EventWalkRequired, reason)
 	// What made it necessary may not be found a second time.
 	return v.t.syncLog()

@@ -21,12 +21,21 @@ import (
 
 // fakeFS stands for the mount: it changes disk files as the filter would.
 type fakeFS struct {
-	mu    sync.Mutex
-	disks map[uint64]Tracked
+	mu        sync.Mutex
+	disks     map[uint64]Tracked
+	witnesses map[uint64]Witness
+	held      map[uint64]bool // open for writing other than through the mount
 	// broken, unless nil, is what the disk files do not let through: how many
 	// bytes of a write get to the file, and the error that the guest is given.
 	// What has no bytes to write fails without effect.
 	broken func(length int) (int, error)
+
+	looking sync.Mutex
+	unheard []func() // what the kernel has told and nobody read
+}
+
+func newFakeFS(held map[uint64]bool) *fakeFS {
+	return &fakeFS{disks: map[uint64]Tracked{}, witnesses: map[uint64]Witness{}, held: held}
 }
 
 // reach returns how much of a change reaches the file.
@@ -40,27 +49,88 @@ func (f *fakeFS) reach(length int) (int, error) {
 func (f *fakeFS) Attach(_, inode uint64, d Tracked) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.disks == nil {
-		f.disks = map[uint64]Tracked{}
+	if f.held[inode] {
+		return errHeld
 	}
 	f.disks[inode] = d
 	return nil
 }
 
+var errHeld = errors.New("it is open below the mount")
+
+func (f *fakeFS) Watch(file *os.File, w Witness) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.witnesses[inodeOf(file)] = w
+}
+
 func (f *fakeFS) Detach(_, inode uint64) {
+	f.looking.Lock()
+	defer f.looking.Unlock()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.disks, inode)
+	delete(f.witnesses, inode)
 }
 
-func (f *fakeFS) tracked(file *os.File) Tracked {
+// Look has the witnesses hear what the kernel told.
+func (f *fakeFS) Look() {
+	f.looking.Lock()
+	defer f.looking.Unlock()
+	f.mu.Lock()
+	unheard := f.unheard
+	f.unheard = nil
+	f.mu.Unlock()
+	for _, tell := range unheard {
+		tell()
+	}
+}
+
+// hold opens a disk for writing other than through the mount, or closes it.
+func (f *fakeFS) hold(file *os.File, open bool) {
+	inode := inodeOf(file)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.held[inode] = open
+	f.unheard = append(f.unheard, func() {
+		f.mu.Lock()
+		w := f.witnesses[inode]
+		f.mu.Unlock()
+		switch {
+		case w == nil:
+		case open:
+			w.OpenedBelow("a test")
+		default:
+			w.ClosedBelow("a test")
+		}
+	})
+}
+
+// foreign tells whether a disk is held, or was and nobody has heard of it.
+func (f *fakeFS) foreign() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, held := range f.held {
+		if held {
+			return true
+		}
+	}
+	return len(f.unheard) > 0
+}
+
+func inodeOf(file *os.File) uint64 {
 	s, err := stateOf(file)
 	if err != nil {
 		panic(err)
 	}
+	return s.inode
+}
+
+func (f *fakeFS) tracked(file *os.File) Tracked {
+	inode := inodeOf(file)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if d := f.disks[s.inode]; d != nil {
+	if d := f.disks[inode]; d != nil {
 		return d
 	}
 	return untracked{}
@@ -127,6 +197,7 @@ type host struct {
 	// onSyncDisk when a disk file was.
 	onSync     func()
 	onSyncDisk func()
+	syncing    sync.Mutex // guards them, and lets one at a time go on
 	// roomAtOpen, unless nil, is the next tracker's room, until setRoom.
 	roomAtOpen func(uint64) error
 	room       atomic.Pointer[func(uint64) error]
@@ -148,7 +219,7 @@ func check(t tb, err error) {
 
 // startHost opens the tracker of a folder; sizes make new disks.
 func startHost(t tb, dir string, sizes ...int64) *host {
-	h := &host{t: t, dir: dir, fs: &fakeFS{}}
+	h := &host{t: t, dir: dir, fs: newFakeFS(map[uint64]bool{})}
 	for i, size := range sizes {
 		f, err := os.Create(filepath.Join(dir, fmt.Sprintf("disk%d.img", i)))
 		check(t, err)
@@ -187,6 +258,7 @@ func (h *host) stop() {
 // goroutines wait for.
 func (h *host) kill(after func()) {
 	t := h.tracker
+	h.fs.Look() // what came at its very end is never heard: a gap that is known
 	own, dead := filepath.Join(h.dir, FolderName), filepath.Join(h.dir, "dead")
 	h.copyOwn(dead)
 	if after != nil {
@@ -255,7 +327,7 @@ func (h *host) restart() {
 }
 
 func (h *host) reopen() {
-	h.fs = &fakeFS{}
+	h.fs = newFakeFS(h.fs.held)
 	if f := h.beforeReopen; f != nil {
 		h.beforeReopen = nil
 		f()
@@ -282,6 +354,8 @@ func (h *host) hook() {
 	t := h.tracker
 	t.syncLog = func() error {
 		err := t.log.Sync()
+		h.syncing.Lock()
+		defer h.syncing.Unlock()
 		if h.onSync != nil {
 			h.onSync()
 		}
@@ -289,6 +363,8 @@ func (h *host) hook() {
 	}
 	t.syncDisk = func(f *os.File) error {
 		err := f.Sync()
+		h.syncing.Lock()
+		defer h.syncing.Unlock()
 		if h.onSyncDisk != nil {
 			h.onSyncDisk()
 		}

@@ -49,7 +49,9 @@ func (t *Tracker) load(was ending) error {
 		// mounted either: its VM needs it. settle tries again.
 		for _, d := range v.disks {
 			if err := v.attach(d); err != nil {
-				t.event(v, d, EventUntracked, err.Error())
+				why := err.Error()
+				d.holder.Store(&why)
+				v.suspect(d, EventUntracked, why)
 			}
 		}
 		v.mu.Unlock()
@@ -86,6 +88,9 @@ func (t *Tracker) loadVM(id changelog.ID, r vmRecord, was ending) (v *vm, change
 		if changed == "" {
 			changed = why
 		}
+	}
+	if doubt, err := t.log.Doubt(v.id); err != nil || changed == "" {
+		return v, doubt, err
 	}
 	return v, changed, nil
 }

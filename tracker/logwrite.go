@@ -198,7 +198,13 @@ func (v *vm) relog() error {
 			return err
 		}
 	}
-	if err := v.t.commit(func(w *changelog.Writes) { w.VM(v.id, v.record(false)) }); err != nil {
+	err := v.t.commit(func(w *changelog.Writes) {
+		w.VM(v.id, v.record(false))
+		if reason := v.doubt.Load(); reason != nil {
+			w.Doubt(v.id, *reason)
+		}
+	})
+	if err != nil {
 		return err
 	}
 	return v.t.syncLog()

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"lifeboat/tracker/changelog"
@@ -116,17 +117,17 @@ func (v *vm) settle() error {
 		if err := v.attach(d); err != nil {
 			return err
 		}
-		if err := v.requireWalk(fmt.Sprintf("changes of disk %s were not seen for a while", d.path)); err != nil {
-			d.attached = false
-			v.t.cfg.FileSystem.Detach(d.device, d.inode)
-			return err
-		}
+		d.measure()
+		d.holder.Store(nil)
+		v.suspect(d, EventUntracked, fmt.Sprintf("changes of disk %s were not seen for a while", d.path))
 	}
-	if reason := v.failure.Load(); reason != nil {
-		if err := v.requireWalk(*reason); err != nil {
-			return err
+	for _, why := range []*atomic.Pointer[string]{&v.failure, &v.doubt} {
+		if reason := why.Load(); reason != nil {
+			if err := v.requireWalk(*reason); err != nil {
+				return err
+			}
+			why.CompareAndSwap(reason, nil)
 		}
-		v.failure.CompareAndSwap(reason, nil)
 	}
 	for len(v.sealed) > 0 && v.sealed[0].Number <= v.lostThrough.Load() {
 		if err := v.merge(0, "its before-images could not be saved"); err != nil {

@@ -74,9 +74,9 @@ func (m *model) stream(t *rapid.T) {
 
 // rollover seals an epoch; while a walk is required, that is refused.
 func (m *model) rollover(t *rapid.T) {
-	vm := m.vm(t)
+	vm, foreign := m.vm(t), m.fs.foreign()
 	e, err := m.tracker.Rollover(background, testSpec.ID, 0)
-	if vm.Walk.Required {
+	if vm.Walk.Required || foreign {
 		if !errors.Is(err, ErrWalkRequired) {
 			t.Fatalf("rollover while a walk is required: %v", err)
 		}
@@ -106,9 +106,40 @@ func (m *model) walkStep(t *rapid.T) {
 			return
 		}
 	}
+	foreign := m.fs.foreign()
 	e, err := m.tracker.Rollover(background, testSpec.ID, m.walk)
+	if foreign || m.vm(t).Walk.Number != m.walk {
+		if err == nil {
+			t.Fatalf("walk %d was closed while a disk changed unseen", m.walk)
+		}
+		return
+	}
 	check(t, err)
 	m.record(e)
+}
+
+// hold opens a disk other than through the mount, or closes it.
+func (m *model) hold(t *rapid.T) {
+	f := m.drawDisk(t)
+	held := m.fs.held[inodeOf(f)]
+	if !held && rapid.IntRange(0, 3).Draw(t, "rarely") != 0 {
+		return
+	}
+	m.fs.hold(f, !held)
+	if rapid.Bool().Draw(t, "heard at once") {
+		m.fs.Look()
+	}
+}
+
+// writeUnseen changes a disk that is open other than through the mount.
+func (m *model) writeUnseen(t *rapid.T) {
+	f := m.drawDisk(t)
+	if !m.fs.held[inodeOf(f)] {
+		return
+	}
+	offset, length := drawRange(t)
+	_, err := f.WriteAt(bytes.Repeat([]byte{rapid.Byte().Draw(t, "fill")}, int(length)), offset)
+	check(t, err)
 }
 
 // ship brings the replica to the oldest sealed epoch, as the sidecar does, and
@@ -123,19 +154,24 @@ func (m *model) ship(t *rapid.T) {
 	if !ok {
 		t.Fatalf("epoch %d was sealed by nobody", e.Number)
 	}
+	next, foreign := m.replica, m.fs.foreign()
 	if vm.Walk.Required {
-		for i := range m.replica {
-			m.replica[i].bytes = m.walked[i]
+		for i := range next {
+			next[i].bytes = m.walked[i]
 		}
-		m.based = true
 	}
-	for i := range m.replica {
-		check(t, m.replica[i].apply(m.host, e, i, !vm.Walk.Required))
-		if !bytes.Equal(m.replica[i].bytes, want[i]) {
+	for i := range next {
+		err := next[i].apply(m.host, e, i, !vm.Walk.Required)
+		if foreign && errors.Is(err, ErrEpochGone) {
+			return
+		}
+		check(t, err)
+		if !bytes.Equal(next[i].bytes, want[i]) {
 			t.Fatalf("epoch %d, disk %d: the replica differs from the disk at the rollover, first at byte %d of %d (replica %d)",
-				e.Number, i, firstDifference(m.replica[i].bytes, want[i]), len(want[i]), len(m.replica[i].bytes))
+				e.Number, i, firstDifference(next[i].bytes, want[i]), len(want[i]), len(next[i].bytes))
 		}
 	}
+	m.replica, m.based = next, m.based || vm.Walk.Required
 	m.points++
 	walk := uint64(0)
 	if vm.Walk.Required {
@@ -148,9 +184,13 @@ func (m *model) ship(t *rapid.T) {
 // peek reads every sealed epoch without shipping it: those that are newer than
 // the oldest have to wait for it, so only their changed blocks are compared.
 func (m *model) peek(t *rapid.T) {
+	foreign := m.fs.foreign()
 	for _, e := range m.vm(t).Sealed {
 		for i, ed := range e.Disks {
 			changed, err := m.tracker.Changed(background, testSpec.ID, e.Number, ed.ID)
+			if foreign && errors.Is(err, ErrEpochGone) {
+				return
+			}
 			check(t, err)
 			if changed.Blocks() != ed.Blocks {
 				t.Fatalf("epoch %d says %d blocks, has %d", e.Number, ed.Blocks, changed.Blocks())
@@ -158,7 +198,11 @@ func (m *model) peek(t *rapid.T) {
 			want := m.snapshots[e.Number][i]
 			for _, x := range changed {
 				p := make([]byte, x.Count*disk.BlockSize)
-				check(t, m.tracker.ReadSealed(background, testSpec.ID, e.Number, ed.ID, p, x.Start.Offset()))
+				err := m.tracker.ReadSealed(background, testSpec.ID, e.Number, ed.ID, p, x.Start.Offset())
+				if foreign && errors.Is(err, ErrEpochGone) {
+					return
+				}
+				check(t, err)
 				expect := make([]byte, len(p))
 				copy(expect, want[x.Start.Offset():])
 				if !bytes.Equal(p, expect) {
@@ -277,8 +321,9 @@ func TestLaw(t *testing.T) {
 			"kill": func(*rapid.T) { m.kill(nil) }, "restart": func(*rapid.T) { m.restart() },
 			"kill in change": m.killInChange, "kill in resize": m.killInResize, "fail resize": m.failResize,
 			"require walk": m.requireWalk, "power cut": m.powerCut,
+			"hold": m.hold, "hold no more": m.hold, "write unseen": m.writeUnseen,
 			"cool":         func(*rapid.T) { m.tracker.coolOnce() },
-			"guest's sync": func(*rapid.T) { m.power.syncDisks() },
+			"guest's sync": func(*rapid.T) { m.power.guestSyncs() },
 		})
 		points += m.points
 	})

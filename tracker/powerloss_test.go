@@ -23,11 +23,25 @@ type power struct {
 
 func newPower(h *host) *power {
 	p := &power{h: h, synced: filepath.Join(h.dir, "synced")}
-	h.onSync = func() { h.copyOwn(p.synced) }
-	h.onSyncDisk = p.syncDisks
-	p.syncDisks()
-	h.copyOwn(p.synced)
+	p.begin()
 	return p
+}
+
+// begin takes what is there for durable, and what is synced from now on.
+func (p *power) begin() {
+	p.h.syncing.Lock()
+	defer p.h.syncing.Unlock()
+	p.h.onSync = func() { p.h.copyOwn(p.synced) }
+	p.h.onSyncDisk = p.syncDisks
+	p.syncDisks()
+	p.h.copyOwn(p.synced)
+}
+
+// guestSyncs makes the disks durable, and nothing else.
+func (p *power) guestSyncs() {
+	p.h.syncing.Lock()
+	defer p.h.syncing.Unlock()
+	p.syncDisks()
 }
 
 func (p *power) syncDisks() {
@@ -42,7 +56,9 @@ func (p *power) syncDisks() {
 // is asked for each block of each disk, and for its size.
 func (p *power) cut(keepLog bool, keep func() bool) {
 	h := p.h
+	h.syncing.Lock()
 	h.onSync, h.onSyncDisk = nil, nil
+	h.syncing.Unlock()
 	h.beforeReopen = func() {
 		own := filepath.Join(h.dir, FolderName)
 		if !keepLog {
@@ -59,10 +75,7 @@ func (p *power) cut(keepLog bool, keep func() bool) {
 		check(h.t, os.WriteFile(path, b, 0o600))
 	}
 	h.kill(nil)
-	h.onSync = func() { h.copyOwn(p.synced) }
-	h.onSyncDisk = p.syncDisks
-	p.syncDisks()
-	h.copyOwn(p.synced)
+	p.begin()
 }
 
 // revert gives some blocks of a disk, and perhaps its size, back what they were.

@@ -123,6 +123,9 @@ func (v *vm) attach(d *tracked) error {
 	if d.file == nil || d.attached {
 		return nil
 	}
+	// Watched first: who opens it from now on is told of, and Attach finds who
+	// has it open already.
+	v.t.cfg.FileSystem.Watch(d.file, d)
 	if err := v.t.cfg.FileSystem.Attach(d.device, d.inode, d); err != nil {
 		return fmt.Errorf("track disk %s: %w", d.path, err)
 	}
@@ -135,7 +138,7 @@ func (v *vm) attach(d *tracked) error {
 func (v *vm) erase() error {
 	v.gone = true
 	for _, d := range v.disks {
-		if d.attached {
+		if d.file != nil {
 			v.t.cfg.FileSystem.Detach(d.device, d.inode)
 		}
 	}
@@ -149,6 +152,7 @@ func (v *vm) erase() error {
 			w.Epoch(v.id, s.Number, nil)
 		}
 		w.Forget(v.id)
+		w.Doubt(v.id, "")
 	}))
 	errs = append(errs, v.t.syncLog())
 	for _, d := range v.disks {

@@ -92,6 +92,9 @@ func (t *Tracker) ReadSealed(_ context.Context, id string, epoch uint64, diskID 
 	if epoch <= v.lostThrough.Load() {
 		return fmt.Errorf("epoch %d of VM %s lacks before-images: %w", epoch, v.name, ErrEpochGone)
 	}
+	if err := v.unsuspected(); err != nil {
+		return fmt.Errorf("epoch %d of VM %s: %w: %w", epoch, v.name, ErrEpochGone, err)
+	}
 	if beyond := offset + int64(len(p)) - size; beyond > 0 {
 		clear(p[max(0, int64(len(p))-beyond):])
 	}
@@ -181,7 +184,7 @@ func (t *Tracker) diskFile(id, diskID string) (*os.File, error) {
 		return nil, err
 	}
 	if d.file == nil {
-		return nil, fmt.Errorf("disk %s of VM %s is missing in the folder: %w", d.path, v.name, ErrNotFound)
+		return nil, d.missing()
 	}
 	return d.file, nil
 }

@@ -2,6 +2,7 @@ package tracker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -20,7 +21,12 @@ func (t *Tracker) Rollover(_ context.Context, id string, walk uint64) (Epoch, er
 		return Epoch{}, err
 	}
 	defer v.mu.Unlock()
-	if err := v.settle(); err != nil {
+	t.cfg.FileSystem.Look()
+	err = v.settle()
+	if held := v.held(); held != "" {
+		return Epoch{}, fmt.Errorf("roll over VM %s: %w: %s", v.name, ErrWalkRequired, held)
+	}
+	if err != nil {
 		return Epoch{}, fmt.Errorf("roll over VM %s: %w", v.name, err)
 	}
 	if v.walk.Required && walk != v.walk.Number {
@@ -39,6 +45,10 @@ func (t *Tracker) Rollover(_ context.Context, id string, walk uint64) (Epoch, er
 		// The epoch is whole in memory and can be shipped; only a crash before
 		// that would give its recovery point up.
 		t.cfg.Logger.Warn("sealed epoch not flushed to the change log", "vm", v.name, "epoch", s.Number, "error", err)
+	}
+	// Who opened a disk before the instant may have changed it unseen.
+	if err := v.unsuspected(); err != nil {
+		return Epoch{}, fmt.Errorf("roll over VM %s: %w", v.name, errors.Join(err, v.settle()))
 	}
 	return s.copy(), nil
 }
@@ -63,10 +73,16 @@ func (v *vm) seal() (*sealedEpoch, error) {
 		return nil, ErrWalkRequired // found out since settle; the next attempt tells more
 	}
 	s := &sealedEpoch{Epoch: Epoch{Number: v.open, SealedAt: v.t.now(), Disks: make([]EpochDisk, len(v.disks))}}
+	paths := make([]string, len(v.disks))
 	for i, d := range v.disks {
 		if err := d.stand(&s.Disks[i]); err != nil {
 			return nil, err
 		}
+		paths[i] = s.Disks[i].Path
+	}
+	v.apart(paths)
+	for i := range s.Disks {
+		s.Disks[i].Path = paths[i]
 	}
 	if err := v.logSeal(s, v.open+1); err != nil {
 		return nil, err
@@ -89,15 +105,20 @@ func (v *vm) seal() (*sealedEpoch, error) {
 	return s, nil
 }
 
+// missing is the error for a disk whose file was not found at the start.
+func (d *tracked) missing() error {
+	return fmt.Errorf("%w: the disk file %s is missing in the folder: put it back and mount again, or unprotect the VM", ErrInvalid, d.path)
+}
+
 // stand notes how a disk stands. resizing is held.
 func (d *tracked) stand(e *EpochDisk) error {
 	if d.file == nil {
-		return fmt.Errorf("%w: the disk file %s is missing in the folder: put it back and mount again, or unprotect the VM", ErrInvalid, d.path)
+		return d.missing()
 	}
 	if path, ok := d.vm.t.pathOf(d.file); ok {
 		d.path = path
 	}
-	state, err := stateOf(d.file)
+	state, err := d.unresized()
 	if err != nil {
 		return fmt.Errorf("disk %s: %w", d.path, err)
 	}

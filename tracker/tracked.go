@@ -67,6 +67,9 @@ type tracked struct {
 	shots atomic.Pointer[[]*images]
 
 	removed atomic.Bool
+	// holder says who has the disk file open for writing other than through
+	// the mount, so that changes are not seen; nil if nobody has.
+	holder atomic.Pointer[string]
 }
 
 // epochLog is one disk's change log of one epoch.
@@ -194,6 +197,15 @@ func (d *tracked) EndChange(change uint64) {
 			d.size.Store(s.Size)
 		}
 		d.growing.RUnlock()
+	}
+}
+
+// measure notes the disk's size, when changes were not seen for a while.
+func (d *tracked) measure() {
+	d.growing.Lock()
+	defer d.growing.Unlock()
+	if s, err := stateOf(d.file); err == nil {
+		d.size.Store(s.Size)
 	}
 }
 

@@ -19,6 +19,9 @@
 //     of the disks necessary; both are noted, where a crash does not lose it,
 //     before the guest's write goes on. The write itself never fails for it.
 //
+// A disk that somebody opened other than through the mount breaks the first
+// rule: see foreign.go.
+//
 // # What a crash leaves
 //
 // The bitmaps live in memory. Before the first change of a region (1 MiB) in
@@ -55,8 +58,15 @@ type FileSystem interface {
 	// change that began before is still going on, and fails if it cannot
 	// make sure of that.
 	Attach(device, inode uint64, d Tracked) error
-	// Detach undoes it.
+	// Watch has w told of whoever opens the file for writing other than
+	// through the mount, from the moment it returns on.
+	// It stays open until Detach.
+	Watch(file *os.File, w Witness)
+	// Detach undoes both.
 	Detach(device, inode uint64)
+	// Look returns when everybody was told of who had opened a watched file
+	// when it was called. No disk's resizing may be held.
+	Look()
 }
 
 // Config is what Open needs.
@@ -163,7 +173,7 @@ func Open(cfg Config) (_ *Tracker, err error) {
 	if err := t.load(was); err != nil {
 		return nil, err
 	}
-	t.noteIncomplete(t.failing())
+	t.noteIncomplete(t.failing() || t.incomplete.Load())
 	if err := t.live.begin(bootID, cfg.Now()); err != nil {
 		return nil, err
 	}
@@ -218,14 +228,16 @@ func (t *Tracker) Close() error {
 
 // park makes a VM's change log exact and durable. mu is held.
 func (v *vm) park() error {
+	// They are watched until it is noted how they stand.
+	defer func() {
+		for _, d := range v.disks {
+			if d.file != nil {
+				v.t.cfg.FileSystem.Detach(d.device, d.inode)
+			}
+		}
+	}()
 	if v.failure.Load() != nil {
 		return errors.New("changes of its disks were not tracked")
-	}
-	for _, d := range v.disks {
-		if d.file == nil {
-			continue
-		}
-		v.t.cfg.FileSystem.Detach(d.device, d.inode)
 	}
 	if err := v.syncDisks(); err != nil {
 		v.t.noteIncomplete(true) // the next process has to compare them

@@ -44,6 +44,10 @@ type VM struct {
 	// LogFailed tells that the change log cannot be written: changes are kept
 	// in memory, and no recovery point can be made.
 	LogFailed bool `json:"log_failed,omitempty"`
+	// Held tells which disk is open for writing other than through the mount,
+	// and by whom. Until that ends, no recovery point is made and no walk can
+	// be closed.
+	Held string `json:"held,omitempty"`
 }
 
 // Disk is a protected disk as it is now.
@@ -111,6 +115,9 @@ const (
 	EventUntracked    = "disk-untracked" // changes of a protected disk are not seen
 	EventLogFailed    = "log-failed"     // the change log cannot be written
 	EventImagesFailed = "before-image-failed"
+	// EventForeignWriter: a disk was opened for writing other than through the
+	// mount.
+	EventForeignWriter = "foreign-writer"
 )
 
 // Extents is a sorted list of extents that neither touch nor overlap.

@@ -38,6 +38,9 @@ type vm struct {
 	lostThrough atomic.Uint64
 	// failure tells why changes were not tracked, nil if they were.
 	failure atomic.Pointer[string]
+	// doubt tells why a disk may have changed unseen, nil if none may have, or
+	// a walk is required for it. See foreign.go.
+	doubt atomic.Pointer[string]
 
 	// walking is walk.Required, for the write path.
 	walking atomic.Bool
@@ -185,14 +188,31 @@ func (v *vm) describe() VM {
 		Disks: make([]Disk, 0, len(v.disks)), Sealed: make([]Epoch, 0, len(v.sealed)),
 		BeforeImageBytes: v.imageBytes.Load(), LogFailed: v.t.incomplete.Load(),
 	}
-	if reason := v.failure.Load(); reason != nil && !out.Walk.Required {
-		out.Walk.Required, out.Walk.Reason = true, *reason
+	out.Held = v.held() // before the doubt: it may end meanwhile, in doubt
+	unsettled := false
+	for _, reason := range []*string{v.failure.Load(), v.doubt.Load()} {
+		if reason == nil {
+			continue
+		}
+		unsettled = true
+		if !out.Walk.Required {
+			out.Walk.Required, out.Walk.Reason = true, *reason
+		}
 	}
+	var paths []string
 	for _, d := range v.disks {
 		out.Disks = append(out.Disks, d.describe())
+		paths = append(paths, out.Disks[len(out.Disks)-1].Path)
 		for _, e := range *d.logs.Load() {
 			out.PendingBytes += int64(e.marks.count()+e.extra.count()) * disk.BlockSize
 		}
+	}
+	v.apart(paths)
+	for i := range out.Disks {
+		out.Disks[i].Path = paths[i]
+	}
+	if unsettled {
+		return out // what is sealed is as good as dropped
 	}
 	lost := v.lostThrough.Load()
 	for _, s := range v.sealed {

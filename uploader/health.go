@@ -17,6 +17,7 @@ const (
 	reasonPointOld    = "recovery-point-old"
 	reasonDiskRemoved = "disk-removed"
 	reasonLogFailed   = "log-failed"
+	reasonForeign     = "foreign-writer"
 )
 
 // lateCycles is how many copy frequencies old the newest point may be.
@@ -32,6 +33,7 @@ type condition struct {
 	failed    *failure
 	removed   []string // disks that lost their names
 	logFailed bool     // the filter cannot write its change log
+	held      string   // which disk is open for writing below the filter
 }
 
 // state tells where the VM stands in its life cycle.
@@ -62,10 +64,14 @@ func assess(c condition, now time.Time) []api.Reason {
 		add(api.HealthCritical, api.CodeFilterAway, "the filter does not answer")
 	}
 	if len(c.removed) > 0 {
-		add(api.HealthCritical, reasonDiskRemoved, "removed or replaced in the folder: %s", strings.Join(c.removed, ", "))
+		add(api.HealthCritical, reasonDiskRemoved, "deleted or replaced in the folder: %s; what has that name now is not protected: "+
+			"unprotect the VM and protect it again with the disks that it has now", strings.Join(c.removed, ", "))
 	}
 	if c.logFailed {
 		add(api.HealthCritical, reasonLogFailed, "the change log cannot be written, so no recovery points are made; free space on the file system of the disks")
+	}
+	if c.held != "" {
+		add(api.HealthCritical, reasonForeign, "%s: no recovery points are made until it is closed and the disks have been compared with the replica", c.held)
 	}
 	if c.walk.Required && !c.newest.IsZero() {
 		add(api.HealthCritical, reasonResync, "%s", c.walk.Reason)

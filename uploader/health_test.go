@@ -29,6 +29,7 @@ func TestStateAndHealth(t *testing.T) {
 		"resync waits":    {condition{newest: fresh, walk: required}, api.StateResyncRequired, api.HealthCritical, reasonResync},
 		"resync runs":     {condition{newest: fresh, walk: required, walking: true}, api.StateResynchronizing, api.HealthCritical, reasonResync},
 		"filter away":     {condition{newest: fresh, away: true}, api.StateReplicating, api.HealthCritical, api.CodeFilterAway},
+		"disk held":       {condition{newest: fresh, walk: required, held: "a is open"}, api.StateResyncRequired, api.HealthCritical, reasonForeign},
 		"disk removed":    {condition{newest: fresh, removed: []string{"a"}}, api.StateReplicating, api.HealthCritical, reasonDiskRemoved},
 	} {
 		c.frequency = 30 * time.Second

@@ -84,6 +84,10 @@ func (s *shipper) tryStep(ctx context.Context) (idle bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	if vm.Held != "" {
+		// What is walked now may change unseen, and so be walked in vain.
+		return false, fmt.Errorf("%w: %s", tracker.ErrWalkRequired, vm.Held)
+	}
 	if err := s.learn(ctx, vm); err != nil {
 		return false, err
 	}

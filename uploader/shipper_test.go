@@ -13,6 +13,7 @@ import (
 	"lifeboat/disk"
 	"lifeboat/replica"
 	"lifeboat/replica/blobstore/blobstoretest"
+	"lifeboat/tracker"
 	"lifeboat/uploader/api"
 )
 
@@ -266,6 +267,31 @@ func TestForeignHistoryIsNotOverwritten(t *testing.T) {
 	r.boot(t)
 	if err := r.settle(t.Context()); !errors.Is(err, errDiverged) {
 		t.Errorf("a container ahead of the filter: %v", err)
+	}
+}
+
+// TestHeldDiskIsNotWalked: while a disk may change unseen, a walk would be in
+// vain.
+func TestHeldDiskIsNotWalked(t *testing.T) {
+	r := newRig(t, stateDir(t))
+	r.fill()
+	r.mustSettle(t)
+	hold := func(by string) {
+		r.filter.mu.Lock()
+		defer r.filter.mu.Unlock()
+		r.filter.vms[vmID].Held = by
+	}
+	r.filter.loseLog(vmID)
+	hold("somebody has it open")
+	walks := r.events.walks
+	_, err := r.shipper.step(t.Context())
+	if c, _ := classify(t.Context(), err); !errors.Is(err, tracker.ErrWalkRequired) || c != lookAgain || r.events.walks != walks {
+		t.Fatalf("a step while a disk is held: %v, %d walks", err, r.events.walks-walks)
+	}
+	hold("")
+	r.mustSettle(t)
+	if r.verify(t) == 0 || r.events.walks == walks {
+		t.Error("it was not walked when it was closed")
 	}
 }
 

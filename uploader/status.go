@@ -91,7 +91,7 @@ func (w *worker) assess(filterPresent bool) {
 // condition gathers what state and health depend on. mu is held.
 func (w *worker) condition(frequency time.Duration, filterPresent bool) condition {
 	c := condition{
-		logFailed: w.seen.LogFailed, walk: w.walk(), walking: w.walking, away: w.away || !filterPresent, frequency: frequency, failed: w.failed,
+		logFailed: w.seen.LogFailed, held: w.seen.Held, walk: w.walk(), walking: w.walking, away: w.away || !filterPresent, frequency: frequency, failed: w.failed,
 	}
 	if w.newest != nil {
 		c.newest = w.newest.Time

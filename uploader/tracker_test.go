@@ -39,6 +39,10 @@ func (a *attached) Attach(_, inode uint64, d tracker.Tracked) error {
 	return nil
 }
 
+func (a *attached) Watch(*os.File, tracker.Witness) {}
+
+func (a *attached) Look() {}
+
 func (a *attached) Detach(_, inode uint64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

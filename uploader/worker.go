@@ -121,6 +121,7 @@ func (w *worker) ship(ctx context.Context) {
 		case stopping:
 			return
 		case lookAgain:
+			w.present(false)
 			if looks++; looks > maxLooks {
 				sleep(ctx, filterRetry, w.retry, nil)
 			}

@@ -212,6 +212,10 @@ func (a attacher) Attach(device, inode uint64, d tracker.Tracked) error {
 	return a.fs.Attach(fusefs.FileID{Device: device, Inode: inode}, d)
 }
 
+func (a attacher) Watch(file *os.File, w tracker.Witness) { a.fs.Watch(file, w) }
+
+func (a attacher) Look() { a.fs.Look() }
+
 func (a attacher) Detach(device, inode uint64) {
 	a.fs.Detach(fusefs.FileID{Device: device, Inode: inode})
 }

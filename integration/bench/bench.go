@@ -51,15 +51,21 @@ func (b *bench) dir(name string) (string, error) {
 	return path, os.MkdirAll(path, 0o700)
 }
 
-// disks makes a folder with files that are written in full.
+// disks makes a folder with files that are written in full, and not in the page
+// cache.
 func (b *bench) disks(ctx context.Context, folder string, size int64, names ...string) (string, error) {
 	dir, err := b.dir(folder)
 	if err != nil {
 		return "", err
 	}
 	for _, name := range names {
-		if err := overwrite(ctx, filepath.Join(dir, name), size); err != nil {
+		path := filepath.Join(dir, name)
+		if err := overwrite(ctx, path, size); err != nil {
 			return "", fmt.Errorf("make %s in %s: %w", name, folder, err)
+		}
+		unix.Sync()
+		if err := forgetPages(path); err != nil {
+			return "", err
 		}
 	}
 	return dir, nil

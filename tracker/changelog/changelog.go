@@ -15,6 +15,7 @@
 //	t disk                     the size to which the disk was cut while hot, opaque
 //	l vm                       the number of the last sealed epoch that lacks
 //	                           a before-image; it and those before are lost
+//	d vm                       why a disk may have changed unseen
 //	n sequence(8)              an event, opaque
 //
 // # Durability
@@ -187,6 +188,15 @@ func (w *Writes) Lost(vm ID, through uint64) {
 
 // Forget deletes what Lost stored.
 func (w *Writes) Forget(vm ID) { w.delete(key('l', vm)) }
+
+// Doubt stores why a disk of a VM may have changed unseen; empty deletes it.
+func (w *Writes) Doubt(vm ID, reason string) {
+	if reason == "" {
+		w.delete(key('d', vm))
+		return
+	}
+	w.put(key('d', vm), []byte(reason))
+}
 
 // Event stores an event; nil deletes it.
 func (w *Writes) Event(sequence uint64, record []byte) {

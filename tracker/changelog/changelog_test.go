@@ -45,6 +45,7 @@ func TestRecords(t *testing.T) {
 		w.Epoch(vm, 2, []byte("a"))
 		w.Floor(disk, 5, []byte("floor"))
 		w.Lost(vm, 4)
+		w.Doubt(vm, "somebody was there")
 		w.Event(9, []byte("event"))
 		w.Region(disk, 5, 1000, some)
 		w.RegionInDoubt(disk, 5, 3)
@@ -94,6 +95,13 @@ func TestRecords(t *testing.T) {
 			t.Errorf("image %d %d %v", epoch, region, b)
 		}
 	}))
+	if doubt, err := l.Doubt(vm); err != nil || doubt != "somebody was there" {
+		t.Errorf("doubt %q, %v", doubt, err)
+	}
+	must(t, l.Commit(func(w *Writes) { w.Doubt(vm, "") }))
+	if doubt, err := l.Doubt(vm); err != nil || doubt != "" {
+		t.Errorf("doubt %q, %v", doubt, err)
+	}
 	if lost, err := l.Lost(vm); err != nil || lost != 4 {
 		t.Errorf("lost through %d, %v", lost, err)
 	}

@@ -72,6 +72,15 @@ func (l *Log) Lost(vm ID) (uint64, error) {
 	return through, err
 }
 
+// Doubt returns what was stored for a VM by Writes.Doubt, else nothing.
+func (l *Log) Doubt(vm ID) (reason string, err error) {
+	err = l.scan(key('d', vm), func(_, value []byte) error {
+		reason = string(value)
+		return nil
+	})
+	return reason, err
+}
+
 // HotZones calls visit for every hot zone of a disk.
 func (l *Log) HotZones(disk ID, visit func(zone uint64)) error {
 	return l.scan(key('z', disk), func(suffix, _ []byte) error {
