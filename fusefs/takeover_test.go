@@ -101,6 +101,13 @@ func (s *succession) order(next ...succeed) {
 	}
 }
 
+// kill ends the filter and waits for the next.
+func (s *succession) kill() {
+	s.t.Helper()
+	s.order()
+	s.await(s.filters)
+}
+
 // helpKeep keeps a mount of dir/folder on dir/mount until its standard input is
 // closed, and says a line when a filter is started and when it is ready.
 func helpKeep(arguments json.RawMessage) error {
@@ -241,8 +248,8 @@ var opcodeOf = func() map[string]uint32 {
 	return codes
 }()
 
-// TestReplay has the filter killed at a request, before it executed it and
-// before it answered, twice in a row: whoever asked sees nothing of it.
+// TestReplay has a filter killed at a request, before it executed it or before
+// it answered, and the next one, too: whoever asked sees nothing of it.
 func TestReplay(t *testing.T) {
 	for name, c := range replays {
 		for _, executed := range []bool{false, true} {
@@ -258,7 +265,7 @@ func TestReplay(t *testing.T) {
 					t.Fatalf("there is no operation %s", c.operation)
 				}
 				do := c.prepare(s)
-				s.order(d, d) // the next two die at the request
+				s.order(d, succeed{Opcode: d.Opcode}) // the one after the next dies before it executes it
 				must(t, do())
 				s.await(4)
 				if names := namesIn(t, s.below("")); !slices.Equal(names, c.names) {
@@ -331,7 +338,9 @@ var replays = map[string]replay{
 		}
 	}},
 	"truncate": {"SETATTR", asBefore, func(s *succession) func() error {
-		return func() error { return errors.Join(os.Truncate(s.path("file.img"), 3), holds(s.below("file.img"), "con")) }
+		return func() error {
+			return errors.Join(os.Truncate(s.path("file.img"), 3), holds(s.below("file.img"), "con"))
+		}
 	}},
 	"set attribute": {"SETXATTR", asBefore, func(s *succession) func() error {
 		return func() error { return unix.Setxattr(s.path("file.img"), "user.x", []byte("y"), unix.XATTR_CREATE) }
@@ -383,4 +392,127 @@ func holds(path, want string) error {
 		err = errors.New(path + " holds " + string(got) + ", want " + want)
 	}
 	return err
+}
+
+// TestPassthroughSurvives shows that files that the kernel serves stay so: who
+// has one open and who opens it anew are served the same way, and it is not
+// protected unseen.
+func TestPassthroughSurvives(t *testing.T) {
+	s := startSuccession(t)
+	must(t, os.WriteFile(s.below("other"), []byte("another"), 0o644))
+	f, err := os.OpenFile(s.path("other"), os.O_RDWR, 0)
+	must(t, err)
+	for i := range 3 {
+		s.kill()
+		g, err := os.OpenFile(s.path("other"), os.O_RDWR, 0)
+		must(t, err)
+		_, err = f.WriteAt([]byte{byte('a' + i)}, int64(2*i))
+		must(t, err)
+		_, err = g.WriteAt([]byte{byte('A' + i)}, int64(2*i+1))
+		must(t, errors.Join(err, g.Close()))
+	}
+	must(t, f.Close())
+	must(t, holds(s.path("other"), "aAbBcCr"))
+	must(t, holds(s.below("other"), "aAbBcCr"))
+}
+
+// TestHeldSurvive has files and directories lose their names while they are in
+// use, then the filter dies, several times.
+func TestHeldSurvive(t *testing.T) {
+	s := startSuccession(t)
+	must(t, os.Mkdir(s.path("dir"), 0o755))
+	dir, err := unix.Open(s.path("dir"), unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	must(t, err)
+	must(t, unix.Rmdir(s.path("dir")))
+	temporary, err := unix.Open(s.path(""), unix.O_TMPFILE|unix.O_RDWR, 0o600)
+	must(t, err)
+	locked, err := os.OpenFile(s.path("locked"), os.O_CREATE|os.O_RDWR, 0)
+	must(t, err)
+	must(t, unix.Flock(int(locked.Fd()), unix.LOCK_EX|unix.LOCK_NB))
+	must(t, unix.Unlink(s.path("locked")))
+	for i := range 3 {
+		s.kill()
+		_, err = unix.Pwrite(temporary, []byte{byte('a' + i)}, int64(i))
+		must(t, err)
+		_, err = locked.WriteAt([]byte{byte('A' + i)}, int64(i))
+		must(t, err)
+		var st unix.Stat_t
+		must(t, unix.Fstat(dir, &st))
+	}
+	got := make([]byte, 4)
+	if k, err := unix.Pread(temporary, got, 0); err != nil || string(got[:k]) != "abc" {
+		t.Errorf("the temporary file holds %q (%v)", got, err)
+	}
+	if k, err := unix.Pread(int(locked.Fd()), got, 0); err != nil || string(got[:k]) != "ABC" {
+		t.Errorf("the file without a name holds %q (%v)", got, err)
+	}
+	must(t, unix.Linkat(unix.AT_FDCWD, descriptorPath(temporary), unix.AT_FDCWD, s.path("named"), unix.AT_SYMLINK_FOLLOW))
+	s.kill()
+	must(t, holds(s.path("named"), "abc"))
+	must(t, errors.Join(unix.Close(dir), unix.Close(temporary), locked.Close()))
+}
+
+// TestOpenCountedOnce has requests come again that were executed: the file is
+// open as often as the kernel thinks.
+func TestOpenCountedOnce(t *testing.T) {
+	folder := t.TempDir()
+	must(t, os.WriteFile(filepath.Join(folder, "disk.img"), nil, 0o644))
+	init := make([]byte, 104)
+	fd, err := handover.Create(folder, folder, init)
+	must(t, err)
+	defer closeFD(fd)
+	const again = 1 << 63
+	var id uint64
+	open := func(unique uint64) func(*filter) fuse.Status {
+		return func(f *filter) fuse.Status {
+			return f.Open(nil, &fuse.OpenIn{InHeader: fuse.InHeader{NodeId: id, Unique: unique}}, &fuse.OpenOut{})
+		}
+	}
+	release := func(unique uint64) func(*filter) fuse.Status {
+		return func(f *filter) fuse.Status {
+			f.Release(nil, &fuse.ReleaseIn{InHeader: fuse.InHeader{NodeId: id, Unique: unique}})
+			return fuse.OK
+		}
+	}
+	lookup := func(f *filter) fuse.Status {
+		var out fuse.EntryOut
+		st := f.Lookup(nil, &fuse.InHeader{NodeId: fuse.FUSE_ROOT_ID, Unique: 2}, "disk.img", &out)
+		id = out.NodeId
+		return st
+	}
+	for i, step := range []struct {
+		do    func(*filter) fuse.Status
+		opens int64
+	}{
+		{lookup, 0},
+		{open(4), 1},
+		{open(4 | again), 1},
+		{open(6), 2},
+		{release(8), 1},
+		{release(8 | again), 1},
+		{open(6 | again), 1}, // not what the kernel does, but what was counted stays so
+		{release(10), 0},
+	} {
+		// Each by a filter of its own, which finds what the one before left.
+		state, err := handover.Map(fd)
+		must(t, err)
+		root, err := unix.Open(folder, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		must(t, err)
+		fs, err := Open(Options{Estate: &handover.Estate{Folder: root, State: state}, Logger: testLogger(t)})
+		must(t, err)
+		if st := step.do(fs.filter); !st.Ok() {
+			t.Fatalf("step %d: %v", i, st)
+		}
+		n := fs.filter.nodes.get(id)
+		if n == nil || n.opens.Load() != step.opens || n.lookups != 1 {
+			t.Errorf("step %d: %+v, want it to be open %d times", i, n, step.opens)
+		}
+		must(t, errors.Join(fs.filter.watch.close(), unix.Close(root)))
+		for _, n := range fs.filter.nodes.all() {
+			if n.id != fuse.FUSE_ROOT_ID {
+				n.drop()
+			}
+		}
+		state.Unmap()
+	}
 }

@@ -36,14 +36,14 @@ type Config struct {
 	Ready  func() error
 	Logger *slog.Logger
 	// Patience is how many filters may die one after the other without having
-	// lived for Recovered each. 0 means the default of either.
+	// answered requests for as long as Recovered. 0 means the default of either.
 	Patience  int
 	Recovered time.Duration
 }
 
 const (
 	patience  = 6
-	recovered = 10 * time.Second
+	recovered = time.Second
 	// The pause before a filter is started anew: none for the first that died,
 	// then doubled from firstPause to longestPause.
 	firstPause   = 100 * time.Millisecond
@@ -77,9 +77,11 @@ func Run(ctx context.Context, c Config) error {
 
 type keeper struct {
 	Config
-	mount *fusefs.Established
-	held  map[uint64]int // descriptors, by the nodes' ids
-	ready bool           // a filter has been
+	mount  *fusefs.Established
+	held   map[uint64]int // descriptors, by the nodes' ids
+	ready  bool           // a filter has been
+	since  time.Time      // the present one is
+	deaths int            // of filters one after the other that had not served for long
 }
 
 // keep has one filter after the other serve the mount.
@@ -87,8 +89,8 @@ func (k *keeper) keep(ctx context.Context) error {
 	if !k.mount.Resends {
 		k.Logger.Warn("this kernel cannot send requests again (Linux 6.9 can): if the filter dies, what is open on the mount fails")
 	}
-	for deaths := 0; ; {
-		started := time.Now()
+	for {
+		k.since = time.Time{}
 		err := k.serve(ctx)
 		if k.mount.Ended() {
 			return err
@@ -99,18 +101,29 @@ func (k *keeper) keep(ctx context.Context) error {
 		if !k.ready || !k.mount.Resends {
 			return err
 		}
-		if time.Since(started) >= k.Recovered {
-			deaths = 0
+		lived := time.Duration(0)
+		if !k.since.IsZero() {
+			lived = time.Since(k.since)
 		}
-		if deaths++; deaths > k.Patience {
+		if !k.bear(lived, err) {
 			return fmt.Errorf("keep %s: %w: %w", k.mount.Point, ErrGivenUp, err)
 		}
-		pause := pauseAfter(deaths)
-		k.Logger.Warn("the filter died; another one takes over", "cause", err, "deaths", deaths, "pause", pause)
-		if pause > 0 {
-			time.Sleep(pause)
-		}
 	}
+}
+
+// bear waits before another filter takes over from one that had answered
+// requests for so long; it returns false if that is the end.
+func (k *keeper) bear(lived time.Duration, cause error) bool {
+	if lived >= k.Recovered {
+		k.deaths = 0
+	}
+	if k.deaths++; k.deaths > k.Patience {
+		return false
+	}
+	pause := pauseAfter(k.deaths)
+	k.Logger.Warn("the filter died; another one takes over", "cause", cause, "deaths", k.deaths, "pause", pause)
+	time.Sleep(pause)
+	return true
 }
 
 // pauseAfter is the back-off.
@@ -118,7 +131,7 @@ func pauseAfter(deaths int) time.Duration {
 	if deaths < 2 {
 		return 0
 	}
-	return min(firstPause<<(deaths-2), longestPause)
+	return min(firstPause<<min(deaths-2, 8), longestPause)
 }
 
 // serve starts a filter and returns when it has been reaped and all that it
@@ -150,6 +163,7 @@ func (k *keeper) serve(ctx context.Context) error {
 
 // answering is called when a filter answers requests.
 func (k *keeper) answering() {
+	k.since = time.Now()
 	if k.ready {
 		k.Logger.Info("another filter has taken over")
 		return
