@@ -37,7 +37,7 @@ func (f *filter) SetXAttr(_ <-chan struct{}, in *fuse.SetXAttrIn, name string, v
 	}
 	return status(f.withPath(in.NodeId, func(path string) error {
 		err := unix.Setxattr(path, name, value[:in.Size], int(in.Flags))
-		if err == unix.EEXIST && handover.Resent(in.Unique) && hasXAttr(path, name, value[:in.Size]) { //nolint:errorlint // system calls return it bare
+		if err == unix.EEXIST && handover.Resent(in.Unique) && hasXAttr(path, name, value[:in.Size]) {
 			return nil // done by a filter that died before it answered
 		}
 		return err
@@ -48,7 +48,7 @@ func (f *filter) SetXAttr(_ <-chan struct{}, in *fuse.SetXAttrIn, name string, v
 func (f *filter) RemoveXAttr(_ <-chan struct{}, header *fuse.InHeader, name string) fuse.Status {
 	return status(f.withPath(header.NodeId, func(path string) error {
 		err := unix.Removexattr(path, name)
-		if err == unix.ENODATA && handover.Resent(header.Unique) { //nolint:errorlint // system calls return it bare
+		if err == unix.ENODATA && handover.Resent(header.Unique) {
 			return nil // done by a filter that died before it answered
 		}
 		return err
