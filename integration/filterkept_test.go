@@ -60,7 +60,7 @@ func (s *site) fio(t *testing.T, direct int) *exec.Cmd {
 	t.Helper()
 	run := exec.Command("fio", "--name=guest", fmt.Sprintf("--filename=%s", s.disk(fmt.Sprintf("fio-%d.img", direct))),
 		fmt.Sprintf("--direct=%d", direct), "--size=32m", "--rw=randrw", "--bsrange=4k-64k", "--bs_unaligned=0", "--ioengine=libaio",
-		"--iodepth=8", "--rate_iops=300", "--verify=crc32c", "--verify_fatal=1", "--time_based", "--runtime=1h", "--fsync=50")
+		"--iodepth=8", "--rate_iops=300", "--verify=crc32c", "--verify_fatal=1", "--time_based", "--runtime=1h", "--fsync=50", "--verify_state_save=0")
 	run.Stdout = new(bytes.Buffer)
 	run.Stderr = run.Stdout
 	run.Env = s.env
