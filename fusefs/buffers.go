@@ -45,3 +45,9 @@ func newBuffers(log *slog.Logger) (*buffers, error) {
 func (b *buffers) free() {
 	_ = unix.Munmap(b.memory) // cannot fail for memory that was mapped so
 }
+
+func freeAll(all []*buffers) {
+	for _, b := range all {
+		b.free()
+	}
+}

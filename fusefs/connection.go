@@ -126,9 +126,32 @@ func (c *connection) serve(r *reader, b *buffers) error {
 			return fmt.Errorf("fusefs: read from /dev/fuse: %w", err)
 		}
 		r.work()
-		if size := c.answer(b.request[:k], b.reply); size > 0 {
+		c.spied(false, b.request[:k])
+		size := c.answer(b.request[:k], b.reply)
+		c.spied(true, b.request[:k])
+		if size > 0 {
 			c.send(b.reply[:size])
+			c.answered(b.request[:k])
 		}
+	}
+}
+
+func (c *connection) spied(executed bool, request []byte) {
+	if spy := c.filter.spy; spy != nil && len(request) >= inHeaderSize {
+		spy(executed, headerOf(request))
+	}
+}
+
+// answered lets go of what was noted of a request that must not be executed
+// twice.
+func (c *connection) answered(request []byte) {
+	if c.filter.journal == nil || len(request) < inHeaderSize {
+		return
+	}
+	switch header := headerOf(request); header.Opcode {
+	case opRead, opWrite: // nothing is
+	default:
+		c.filter.journal.Answered(header.Unique)
 	}
 }
 

@@ -45,7 +45,7 @@ func (f *filter) make(header *fuse.InHeader, name string, mode uint32, out *fuse
 	if err != nil {
 		return status(err)
 	}
-	if err := call(fd); err != nil {
+	if _, _, err := f.once(header, [2]place{{fd, name}}, made, func() error { return call(fd) }); err != nil {
 		return status(err)
 	}
 	x, err := f.find(fd, name)
@@ -83,7 +83,10 @@ func (f *filter) Link(_ <-chan struct{}, in *fuse.LinkIn, name string, out *fuse
 	if err != nil {
 		return status(err)
 	}
-	if err := unix.Linkat(unix.AT_FDCWD, descriptorPath(from), to, name, unix.AT_SYMLINK_FOLLOW); err != nil {
+	_, _, err = f.once(&in.InHeader, [2]place{{to, name}}, made, func() error {
+		return unix.Linkat(unix.AT_FDCWD, descriptorPath(from), to, name, unix.AT_SYMLINK_FOLLOW)
+	})
+	if err != nil {
 		return status(err)
 	}
 	n.removed.Store(false)
@@ -125,7 +128,14 @@ func (f *filter) makeOpen(in *fuse.CreateIn, name string, out *fuse.CreateOut, c
 	if err != nil {
 		return status(err)
 	}
-	fd, err := call(at)
+	var fd int
+	again, _, err := f.once(&in.InHeader, [2]place{{at, name}}, made, func() (err error) {
+		fd, err = call(at)
+		return err
+	})
+	if again { // the file is there, and nobody else has it
+		fd, err = unix.Openat(at, name, unix.O_RDWR|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	}
 	if err != nil {
 		return status(err)
 	}
@@ -137,7 +147,7 @@ func (f *filter) makeOpen(in *fuse.CreateIn, name string, out *fuse.CreateOut, c
 		}
 		return status(f.undo(at, name, false, err))
 	}
-	return status(f.open(n, unix.O_RDWR, &out.OpenOut))
+	return status(f.open(n, in.Unique, unix.O_RDWR, &out.OpenOut))
 }
 
 // enterNew gives a file that fd has just made to its creator and to the kernel,

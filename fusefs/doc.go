@@ -33,4 +33,7 @@
 //     process may die at any moment without failing a request that the kernel
 //     is copying.
 //   - Nothing here walks a path through the mount.
+//   - Where a keeper gave an Estate, what the kernel is told of nodes is in the
+//     shared state first, and a request that must not be executed twice is in
+//     the journal from before it is executed until it is answered (replay.go).
 package fusefs

@@ -12,6 +12,8 @@ import (
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
+
+	"lifeboat/fusefs/handover"
 )
 
 // timeout is how long the kernel may believe names and attributes. Only the
@@ -41,6 +43,8 @@ type filter struct {
 	attach   sync.Mutex // serialises Attach and Detach
 	watch    *watch
 	counters counters
+	estate   *handover.Estate  // nil if nobody keeps the mount when this process dies
+	journal  *handover.Journal // likewise
 
 	fuseDevice  atomic.Int32  // /dev/fuse while it is mounted, else -1
 	mountDevice atomic.Uint64 // st_dev of the mount, 0 if there is none
@@ -48,6 +52,9 @@ type filter struct {
 
 	// protect, if set, gives every new regular file its disk: for tests.
 	protect func(FileID) Disk
+	// spy, if set, sees every request before it is executed and before it is
+	// answered: for tests.
+	spy func(executed bool, header *fuse.InHeader)
 }
 
 // Open opens the folder below, which is then reached only through the
@@ -57,6 +64,9 @@ type filter struct {
 func Open(options Options) (*FS, error) {
 	if err := options.validate(); err != nil {
 		return nil, err
+	}
+	if options.Estate != nil {
+		return inherit(options)
 	}
 	folder, err := uncover(options.Folder, options.Logger)
 	if err != nil {
@@ -84,6 +94,12 @@ func newFilter(root int, options Options) (*filter, error) {
 		handles:       canOpenHandles(root),
 		asRoot:        os.Geteuid() == 0,
 		idle:          newIdleList(maxIdle),
+		estate:        options.Estate,
+	}
+	var shared *handover.State
+	if f.estate != nil {
+		shared = f.estate.State
+		f.journal = shared.Journal()
 	}
 	f.fuseDevice.Store(-1)
 	var s syscall.Stat_t
@@ -102,7 +118,7 @@ func newFilter(root int, options Options) (*filter, error) {
 	n := newNode(x)
 	n.path.Store(int32(root))
 	n.held.Store(true)
-	f.nodes = newTable(n)
+	f.nodes = newTable(n, shared)
 	raiseDescriptorLimit(f.log)
 	f.watch = newWatch(f.log)
 	return f, nil
@@ -141,6 +157,7 @@ func (f *filter) release(n *node) {
 	f.closeBacking(n)
 	n.opening.Unlock()
 	n.drop()
+	f.letGo(n)
 	f.idle.forget(n)
 }
 

@@ -1,7 +1,6 @@
 package fusefs
 
 import (
-	"encoding/binary"
 	"strconv"
 	"syscall"
 
@@ -55,8 +54,7 @@ func (f *filter) identify(fd int) (*found, error) {
 		return x, nil // this inode has no handle: the node holds a descriptor
 	}
 	x.handle = h
-	b := binary.LittleEndian.AppendUint32(nil, uint32(h.Type()))
-	x.key.handle = string(append(b, h.Bytes()...))
+	x.key.handle = handleKey(h)
 	return x, nil
 }
 

@@ -23,6 +23,8 @@ var helpers = map[string]func(arguments json.RawMessage) error{
 	"map":          helpMap,
 	"hold":         helpHold,
 	"serve":        helpServe,
+	"keep":         helpKeep,
+	"succeed":      helpSucceed,
 	"play":         helpPlay,
 	"fsx":          helpFSX,
 }

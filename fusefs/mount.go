@@ -31,6 +31,9 @@ type Mount struct {
 // new files are the callers'.
 func (fs *FS) Mount(mountPoint string) (*Mount, error) {
 	f := fs.filter
+	if f.estate != nil {
+		return f.takeOver()
+	}
 	if mountPoint == "" {
 		mountPoint = f.options.Folder
 	}
@@ -43,7 +46,7 @@ func (fs *FS) Mount(mountPoint string) (*Mount, error) {
 	if err != nil {
 		return nil, fmt.Errorf("fusefs: serve %s on %s: %w", f.options.Folder, point, err)
 	}
-	m, err := f.start(device, point)
+	m, err := f.start(device, point, (*connection).handshake)
 	if err != nil {
 		closeFD(device) // ends the connection
 		return nil, errors.Join(fmt.Errorf("fusefs: serve %s on %s: %w", f.options.Folder, point, err), detach(point))
@@ -51,8 +54,8 @@ func (fs *FS) Mount(mountPoint string) (*Mount, error) {
 	return m, nil
 }
 
-// start answers INIT and starts the readers.
-func (f *filter) start(device int, point string) (*Mount, error) {
+// start begins the conversation with the kernel and starts the readers.
+func (f *filter) start(device int, point string, begin func(*connection) error) (*Mount, error) {
 	top, ok, err := topMount(point)
 	if err != nil {
 		return nil, err
@@ -61,17 +64,16 @@ func (f *filter) start(device int, point string) (*Mount, error) {
 		return nil, errors.New("the mount has gone again")
 	}
 	c := newConnection(device, f)
-	if err := c.handshake(); err != nil {
-		return nil, err
-	}
 	all := make([]*buffers, f.options.Readers)
 	for i := range all {
 		if all[i], err = newBuffers(f.log); err != nil {
-			for _, b := range all[:i] {
-				b.free()
-			}
+			freeAll(all[:i])
 			return nil, err
 		}
+	}
+	if err := begin(c); err != nil {
+		freeAll(all)
+		return nil, err
 	}
 	f.fuseDevice.Store(int32(device))
 	f.mountDevice.Store(top.device)

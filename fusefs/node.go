@@ -6,6 +6,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"lifeboat/fusefs/handover"
 )
 
 // node is an inode that the kernel knows by id.
@@ -19,6 +21,7 @@ type node struct {
 	key    nodeKey
 	handle unix.FileHandle
 	kind   uint32 // the file type bits of its mode
+	record *handover.Record
 
 	lookups uint64 // what the kernel will forget; guarded by the table's lock
 
@@ -29,6 +32,7 @@ type node struct {
 	gone bool // forgotten: nothing may be opened any more
 
 	opener   sync.Mutex   // serialises opening the three descriptors
+	kept     bool         // the keeper holds a descriptor, too; guarded by opener
 	path     atomic.Int32 // O_PATH or better, -1 if not open
 	data     atomic.Int32 // for I/O, -1 if not open
 	direct   atomic.Int32 // for I/O past the page cache, or directClosed, or directRefused
@@ -213,6 +217,7 @@ func (f *filter) adopt(n *node, fd int, hold bool) {
 	defer n.opener.Unlock()
 	if hold {
 		n.held.Store(true)
+		f.keep(n, fd)
 	}
 	if n.path.Load() >= 0 {
 		closeFD(fd)

@@ -38,10 +38,12 @@ func (f *filter) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fus
 	if n == nil {
 		return fuse.Status(syscall.ESTALE)
 	}
-	return status(f.open(n, in.Flags&unix.O_ACCMODE, out))
+	return status(f.open(n, in.Unique, in.Flags&unix.O_ACCMODE, out))
 }
 
-func (f *filter) open(n *node, access uint32, out *fuse.OpenOut) error {
+// open opens the node for a request, which is counted once however often the
+// kernel sends it.
+func (f *filter) open(n *node, unique uint64, access uint32, out *fuse.OpenOut) error {
 	n.opening.Lock()
 	defer n.opening.Unlock()
 	n.gate.RLock()
@@ -65,7 +67,10 @@ func (f *filter) open(n *node, access uint32, out *fuse.OpenOut) error {
 		now, ok := stampOf(fd)
 		keep = ok && now == n.left
 	}
-	n.opens.Add(1)
+	if e, _ := f.journal.Begin(unique); !e.Finished() {
+		n.record.SetOpens(uint64(n.opens.Add(1)))
+		e.Finish()
+	}
 	switch {
 	case n.use == usePassthrough:
 		out.OpenFlags = fuse.FOPEN_PASSTHROUGH
@@ -99,7 +104,14 @@ func (f *filter) Release(_ <-chan struct{}, in *fuse.ReleaseIn) {
 	}
 	n.opening.Lock()
 	defer n.opening.Unlock()
-	if n.opens.Load() == 0 || n.opens.Add(-1) > 0 {
+	e, _ := f.journal.Begin(in.Unique)
+	if n.opens.Load() == 0 || e.Finished() {
+		return
+	}
+	e.Finish()
+	left := n.opens.Add(-1)
+	n.record.SetOpens(uint64(left))
+	if left > 0 {
 		return
 	}
 	f.closeBacking(n)

@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"path"
 	"strings"
+
+	"lifeboat/fusefs/handover"
 )
 
 // StateFolder is the name in the folder's root that the mount hides: Lifeboat
@@ -38,10 +40,13 @@ type Options struct {
 	// change is tried again, once. It may be called concurrently, with no
 	// change under way on behalf of the caller.
 	MakeRoom func()
+	// Estate, unless nil, is what a keeper gave: the mount and what is known of
+	// it. Then Folder and the argument of Mount do not count.
+	Estate *handover.Estate
 }
 
 func (o *Options) validate() error {
-	if o.Folder == "" {
+	if o.Folder == "" && o.Estate == nil {
 		return errors.New("fusefs: no folder given")
 	}
 	if o.Readers < 0 {

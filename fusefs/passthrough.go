@@ -22,6 +22,7 @@ func (f *filter) openBacking(n *node, fd int) error {
 	switch errno {
 	case 0:
 		n.backing = int32(id)
+		n.record.SetBacking(n.backing)
 		return nil
 	case syscall.EPERM, syscall.EOPNOTSUPP, syscall.ENOTTY:
 		if f.passthrough.Swap(false) {
@@ -38,6 +39,7 @@ func (f *filter) closeBacking(n *node) {
 		return
 	}
 	n.use = useFilter
+	n.record.SetBacking(0)
 	id := n.backing
 	device := f.fuseDevice.Load()
 	if device < 0 {

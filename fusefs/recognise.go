@@ -47,6 +47,7 @@ func (f *filter) named(n *node, name string) {
 	}
 	if seen&^n.names.Load() != 0 {
 		n.names.Or(seen)
+		n.record.AddNames(seen)
 	}
 }
 

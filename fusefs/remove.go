@@ -5,6 +5,8 @@ import (
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
+
+	"lifeboat/fusefs/handover"
 )
 
 // Unlink removes a name.
@@ -30,16 +32,16 @@ func (f *filter) remove(header *fuse.InHeader, name string, flags int) fuse.Stat
 	if err != nil {
 		return status(err)
 	}
-	victim, err := f.find(fd, name)
-	if err != nil {
-		return status(err)
-	}
-	if err := unix.Unlinkat(fd, name, flags); err != nil {
-		closeFD(victim.fd)
-		return status(err)
-	}
-	f.nameRemoved(victim)
-	return fuse.OK
+	var victim *found
+	again, was, err := f.once(header, [2]place{{fd, name}}, removed, func() error {
+		if victim, err = f.find(fd, name); err != nil {
+			return err
+		}
+		f.keepVictim(victim)
+		return unix.Unlinkat(fd, name, flags)
+	})
+	f.followRemoval(victim, again, was[0], err)
+	return status(err)
 }
 
 // Rename moves a name, or with RENAME_EXCHANGE two. Protection goes with the
@@ -64,24 +66,36 @@ func (f *filter) Rename(_ <-chan struct{}, in *fuse.RenameIn, oldName, newName s
 	if err != nil {
 		return status(err)
 	}
-	victim, err := f.overwritten(fromFD, oldName, toFD, newName, in.Flags)
+	var victim *found
+	again, was, err := f.once(&in.InHeader, [2]place{{fromFD, oldName}, {toFD, newName}}, renamed, func() error {
+		if victim, err = f.overwritten(fromFD, oldName, toFD, newName, in.Flags); err != nil {
+			return err
+		}
+		f.keepVictim(victim)
+		return unix.Renameat2(fromFD, oldName, toFD, newName, uint(in.Flags))
+	})
+	f.followRemoval(victim, again && in.Flags&unix.RENAME_EXCHANGE == 0, was[1], err)
 	if err != nil {
 		return status(err)
-	}
-	if err := unix.Renameat2(fromFD, oldName, toFD, newName, uint(in.Flags)); err != nil {
-		if victim != nil {
-			closeFD(victim.fd)
-		}
-		return status(err)
-	}
-	if victim != nil {
-		f.nameRemoved(victim)
 	}
 	f.nowNamed(toFD, newName)
 	if in.Flags&unix.RENAME_EXCHANGE != 0 {
 		f.nowNamed(fromFD, oldName)
 	}
 	return fuse.OK
+}
+
+// followRemoval follows up on a request that took a name from victim, or, if
+// again is set, from what before tells of, or failed.
+func (f *filter) followRemoval(victim *found, again bool, before handover.Identity, err error) {
+	switch {
+	case victim != nil && err != nil:
+		closeFD(victim.fd)
+	case victim != nil:
+		f.nameRemoved(victim)
+	case again && before != noInode:
+		f.nameRemovedBefore(before)
+	}
 }
 
 // overwritten returns the inode that loses its name to a rename, or nil.

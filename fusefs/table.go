@@ -6,13 +6,15 @@ import (
 	"sync/atomic"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"lifeboat/fusefs/handover"
 )
 
 // A node id is a slot of the table in its low bits and, above, the number that
 // the table gave to the node, so that a slot's next user has another id. The
 // root has number 0 in slot 1, which makes the id that FUSE gives it.
 const (
-	slotBits  = 24
+	slotBits  = handover.SlotBits
 	slotMask  = 1<<slotBits - 1
 	chunkBits = 12
 	chunkSize = 1 << chunkBits
@@ -24,6 +26,7 @@ var errTooManyNodes = errors.New("fusefs: the kernel holds more inodes than the 
 // Looking an id up takes no lock.
 type table struct {
 	chunks [1 << (slotBits - chunkBits)]atomic.Pointer[chunk]
+	shared *handover.State // where the next filter finds the nodes; nil if none will come
 
 	mu     sync.Mutex // guards what follows and the nodes' lookups
 	byKey  map[nodeKey]*node
@@ -35,11 +38,12 @@ type table struct {
 
 type chunk [chunkSize]atomic.Pointer[node]
 
-func newTable(root *node) *table {
+func newTable(root *node, shared *handover.State) *table {
 	t := &table{
-		byKey: make(map[nodeKey]*node),
-		disks: make(map[FileID]Disk),
-		fresh: fuse.FUSE_ROOT_ID + 1,
+		shared: shared,
+		byKey:  make(map[nodeKey]*node),
+		disks:  make(map[FileID]Disk),
+		fresh:  fuse.FUSE_ROOT_ID + 1,
 	}
 	root.id = fuse.FUSE_ROOT_ID
 	root.lookups = 1
@@ -82,6 +86,7 @@ func (t *table) enter(x *found) (n *node, made bool, err error) {
 	defer t.mu.Unlock()
 	if n := t.byKey[x.key]; n != nil {
 		n.lookups++
+		n.record.SetLookups(n.lookups)
 		return n, false, nil
 	}
 	slot := t.fresh
@@ -98,6 +103,9 @@ func (t *table) enter(x *found) (n *node, made bool, err error) {
 	n.id = t.number<<slotBits | slot
 	n.lookups = 1
 	n.disk = t.disks[x.key.file]
+	if t.shared != nil {
+		n.record = t.shared.Publish(n.shared())
+	}
 	t.byKey[x.key] = n
 	t.slot(n.id).Store(n)
 	return n, true, nil
@@ -122,6 +130,7 @@ func (t *table) forget(id, count uint64) *node {
 	}
 	if n.lookups > count {
 		n.lookups -= count
+		n.record.SetLookups(n.lookups)
 		return nil
 	}
 	n.lookups = 0
@@ -130,6 +139,7 @@ func (t *table) forget(id, count uint64) *node {
 		delete(t.disks, n.key.file)
 	}
 	t.slot(id).Store(nil)
+	n.record.Clear()
 	t.free = append(t.free, id&slotMask)
 	return n
 }

@@ -1,10 +1,13 @@
 package fusefs
 
 import (
+	"bytes"
 	"syscall"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
+
+	"lifeboat/fusefs/handover"
 )
 
 // GetXAttr reads an extended attribute; for an empty dest it tells the size.
@@ -33,15 +36,30 @@ func (f *filter) SetXAttr(_ <-chan struct{}, in *fuse.SetXAttrIn, name string, v
 		return fuse.Status(syscall.EINVAL)
 	}
 	return status(f.withPath(in.NodeId, func(path string) error {
-		return unix.Setxattr(path, name, value[:in.Size], int(in.Flags))
+		err := unix.Setxattr(path, name, value[:in.Size], int(in.Flags))
+		if err == unix.EEXIST && handover.Resent(in.Unique) && hasXAttr(path, name, value[:in.Size]) {
+			return nil // done by a filter that died before it answered
+		}
+		return err
 	}))
 }
 
 // RemoveXAttr removes an extended attribute.
 func (f *filter) RemoveXAttr(_ <-chan struct{}, header *fuse.InHeader, name string) fuse.Status {
 	return status(f.withPath(header.NodeId, func(path string) error {
-		return unix.Removexattr(path, name)
+		err := unix.Removexattr(path, name)
+		if err == unix.ENODATA && handover.Resent(header.Unique) {
+			return nil // done by a filter that died before it answered
+		}
+		return err
 	}))
+}
+
+// hasXAttr tells whether an attribute has a value.
+func hasXAttr(path, name string, value []byte) bool {
+	is := make([]byte, len(value)+1)
+	size, err := unix.Getxattr(path, name, is)
+	return err == nil && bytes.Equal(is[:size], value)
 }
 
 // withPath calls with a path that names the inode itself, links included.

@@ -25,6 +25,7 @@ type site struct {
 	store      string          // URL
 	azurite    *azurite.Server // nil if the store is a directory
 	env        []string
+	kept       bool   // the mount has a keeper
 	program    string // what filter and sidecar are: raced, unless the test measures
 
 	filter, sidecar *process
@@ -99,7 +100,11 @@ func (s *site) makeDisk(t *testing.T, name string, size int64) {
 
 func (s *site) mount(t *testing.T) {
 	t.Helper()
-	s.filter = startProcess(t, s, "filter", "mount", s.folder, s.mountpoint)
+	args := []string{"mount", s.folder, s.mountpoint}
+	if s.kept {
+		args = slices.Insert(args, 1, "--keeper")
+	}
+	s.filter = startProcess(t, s, "filter", args...)
 }
 
 func (s *site) upload(t *testing.T, flags ...string) {

@@ -63,6 +63,9 @@ func exitCode(err error) int {
 	if _, ok := errors.AsType[usageError](err); ok {
 		return exitUsage
 	}
+	if e, ok := errors.AsType[filterError](err); ok {
+		return e.ExitCode()
+	}
 	if _, ok := errors.AsType[*fusefs.BusyError](err); ok {
 		return exitRefused
 	}

@@ -14,6 +14,8 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"lifeboat/fusefs"
+	"lifeboat/fusefs/handover"
+	"lifeboat/fusefs/keeper"
 	"lifeboat/tracker"
 	"lifeboat/tracker/control"
 )
@@ -31,6 +33,7 @@ func mountCommand() *cli.Command {
 			&cli.StringFlag{Name: "direct", Value: string(fusefs.DirectBuffered), Usage: "`WHAT` becomes of a guest's O_DIRECT: pass it on to the disk file, or serve it buffered from the page cache; a flush is an fsync either way"},
 			&cli.IntFlag{Name: "before-images", Value: 10, Usage: "before-images may take `PERCENT` of the size of a VM's disks, at least 64 MiB; beyond, the oldest recovery point that was not shipped is given up"},
 			&cli.BoolFlag{Name: "no-passthrough", Usage: "serve also what is no disk through the filter"},
+			&cli.BoolFlag{Name: "keeper", Usage: "keep the mount if the filter dies: another one takes over, and what is open stays open (as root, Linux 6.9 or later)"},
 			&cli.StringSliceFlag{Name: "exclude", Usage: "`PATTERN` of names that are never taken for disks (repeatable)"},
 			logFlag(),
 		},
@@ -50,7 +53,11 @@ func mountCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			return mount(c.Context, mountOptions{
+			estate, err := keeper.Estate()
+			if err != nil {
+				return err
+			}
+			o := mountOptions{
 				fusefs: fusefs.Options{
 					Folder: c.Args().Get(0), Logger: log, Readers: c.Int("readers"), Direct: fusefs.Direct(c.String("direct")),
 					NoPassthrough: c.Bool("no-passthrough"), Excluded: c.StringSlice("exclude"),
@@ -59,7 +66,14 @@ func mountCommand() *cli.Command {
 				mountpoint: c.Args().Get(1),
 				readyFD:    c.Int("ready-fd"),
 				log:        log,
-			})
+			}
+			if c.Bool("keeper") && estate == nil {
+				return keep(c.Context, o)
+			}
+			if estate != nil {
+				o.inherit(estate)
+			}
+			return mount(c.Context, o)
 		},
 	}
 }
@@ -70,6 +84,11 @@ type mountOptions struct {
 	mountpoint string
 	readyFD    int
 	log        *slog.Logger
+}
+
+// inherit has the filter serve what its keeper gave it.
+func (o *mountOptions) inherit(estate *handover.Estate) {
+	o.fusefs.Estate, o.fusefs.Folder, o.mountpoint = estate, estate.State.Folder(), estate.State.Point()
 }
 
 // mount serves a folder until ctx ends and nobody uses the mount, or until
@@ -127,7 +146,12 @@ func mount(ctx context.Context, o mountOptions) (err error) {
 	answering.Handle("GET /metrics", measured.handler())
 	go func() { served <- control.Serve(serving, listener, answering, o.log) }()
 	o.log.Info("mounted", "folder", below, "mountpoint", point, "control", socket)
-	err = errors.Join(announce(o.readyFD), waitForEnd(ctx, m, o.log))
+	if o.fusefs.Estate != nil {
+		err = o.fusefs.Estate.Ready()
+	} else {
+		err = announce(o.readyFD)
+	}
+	err = errors.Join(err, waitForEnd(ctx, m, o.log))
 	stopServing()
 	return errors.Join(err, <-served)
 }

@@ -1,0 +1,116 @@
+package integration
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// With a keeper, the filter is killed at any moment, and neither a guest nor fio,
+// which verifies what it reads, sees an error; every recovery point is what the
+// disks held.
+func TestFilterKept(t *testing.T) {
+	t.Parallel()
+	rng := randomness(t)
+	s := newSite(t)
+	s.kept = true
+	s.besideFolder(t)
+	o := newVM(t, s, newGuest(t, rng, slowPace), "--frequency", "15m")
+	runs := []*exec.Cmd{s.fio(t, 0), s.fio(t, 1)}
+	kills := rounds(12, 300)
+	for range kills {
+		for range 2 + rng.IntN(3) {
+			o.guest.do(t, 1+rng.IntN(6))
+			o.cut(t, rng.IntN(6) == 0)
+		}
+		o.guest.do(t, rng.IntN(30))
+		s.killKept(t)
+		if rng.IntN(3) == 0 { // the next one while it takes over, or soon after
+			s.killKept(t)
+		}
+		o.guest.do(t, 1+rng.IntN(100)) // longer than it takes a keeper to get its patience back
+		s.awaitReplicating(t)
+	}
+	for _, run := range runs {
+		s.endFIO(t, run)
+	}
+	o.guest.do(t, 50)
+	o.cut(t, true)
+	o.guest.end(t)
+	t.Logf("%d recovery points were given up", s.status(t).GivenUp)
+	s.sidecar.stop(t)
+	s.filter.stop(t)
+	if compared, want := o.judge(t), kills*2; compared < want {
+		t.Errorf("only %d recovery points were compared, not %d", compared, want)
+	}
+	o.newestIsLastHold(t)
+	s.noWalkRequired(t)
+}
+
+// fio starts to write a file, buffered or direct, and to verify what it wrote.
+func (s *site) fio(t *testing.T, direct int) *exec.Cmd {
+	t.Helper()
+	run := exec.Command("fio", "--name=guest", fmt.Sprintf("--filename=%s", s.disk(fmt.Sprintf("fio-%d.img", direct))),
+		fmt.Sprintf("--direct=%d", direct), "--size=32m", "--rw=randrw", "--bsrange=4k-64k", "--bs_unaligned=0", "--ioengine=libaio",
+		"--iodepth=8", "--rate_iops=300", "--verify=crc32c", "--verify_fatal=1", "--time_based", "--runtime=1h", "--fsync=50", "--verify_state_save=0")
+	run.Stdout = new(bytes.Buffer)
+	run.Stderr = run.Stdout
+	run.Env = s.env
+	must(t, run.Start())
+	t.Cleanup(func() {
+		if run.ProcessState == nil {
+			_ = run.Process.Kill() // the test has failed
+			_ = run.Wait()
+		}
+	})
+	return run
+}
+
+// endFIO ends it and fails the test if it has seen an error or done nothing.
+func (s *site) endFIO(t *testing.T, run *exec.Cmd) {
+	t.Helper()
+	must(t, run.Process.Signal(syscall.SIGINT))
+	ended := make(chan error, 1)
+	go func() { ended <- run.Wait() }()
+	select {
+	case <-ended: // with an exit code of its own for being interrupted
+	case <-time.After(stopsWithin):
+		t.Fatal("fio hangs")
+	}
+	said := fmt.Sprint(run.Stdout)
+	if !strings.Contains(said, "err= 0") || strings.Contains(said, "verify:") || !strings.Contains(said, "WRITE:") {
+		t.Errorf("fio, %v:\n%s", run.ProcessState, said)
+	}
+}
+
+// killKept kills the filter that the keeper has now.
+func (s *site) killKept(t *testing.T) {
+	t.Helper()
+	eventually(t, "the keeper has a filter", func() bool {
+		lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", s.filter.cmd.Process.Pid))
+		must(t, err)
+		for _, list := range lists {
+			children, err := os.ReadFile(list)
+			if err != nil {
+				continue // the thread has ended
+			}
+			for _, child := range strings.Fields(string(children)) {
+				pid, err := strconv.Atoi(child)
+				must(t, err)
+				if err := syscall.Kill(pid, syscall.SIGKILL); !errors.Is(err, syscall.ESRCH) {
+					must(t, err)
+					return true
+				}
+			}
+		}
+		return false
+	})
+}
