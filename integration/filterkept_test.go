@@ -42,17 +42,7 @@ func TestFilterKept(t *testing.T) {
 	for _, run := range runs {
 		s.endFIO(t, run)
 	}
-	o.guest.do(t, 50)
-	o.cut(t, true)
-	o.guest.end(t)
-	t.Logf("%d recovery points were given up", s.status(t).GivenUp)
-	s.sidecar.stop(t)
-	s.filter.stop(t)
-	if compared, want := o.judge(t), kills*2; compared < want {
-		t.Errorf("only %d recovery points were compared, not %d", compared, want)
-	}
-	o.newestIsLastHold(t)
-	s.noWalkRequired(t)
+	o.survived(t, kills*2)
 }
 
 // fio starts to write a file, buffered or direct, and to verify what it wrote.

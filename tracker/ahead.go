@@ -13,7 +13,10 @@ import (
 // before-images of their blocks are saved and they are logged, and his next
 // write finds nothing left to do. It is a guess, and costs at most what is
 // written ahead of him.
-const aheadRegions = 2
+const (
+	aheadRegions = 2
+	regionBytes  = regionBlocks * disk.BlockSize
+)
 
 // course tells whether first touches of a disk go on where the last one ended.
 type course struct {
@@ -63,6 +66,11 @@ func (d *tracked) makeReady(first, last region) {
 	d.vm.mu.Lock()
 	defer d.vm.mu.Unlock()
 	if d.vm.gone || !d.attached {
+		return
+	}
+	// Where space is short, recovery points are given up: for a guest's write,
+	// not for a guess.
+	if d.vm.t.roomForImages() != nil || d.vm.imageBytes.Load()+aheadRegions*regionBytes > d.vm.imageLimit.Load() {
 		return
 	}
 	for r := first; r <= last && r.first().Offset() < d.size.Load(); r++ {

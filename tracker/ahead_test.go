@@ -11,8 +11,6 @@ import (
 	"lifeboat/tracker/changelog"
 )
 
-const regionBytes = regionBlocks * disk.BlockSize
-
 // TestLookAhead: who writes a disk from end to end finds its next regions saved
 // and logged, and no more than those; what was saved ahead is what the epoch
 // before had there.
@@ -76,6 +74,42 @@ func TestLookAheadInVain(t *testing.T) {
 		if changed.Blocks() != 1 {
 			t.Fatalf("%d blocks changed, though 1 was written", changed.Blocks())
 		}
+	}
+}
+
+// TestLookAheadCostsNoPoint: where space for before-images is short, nothing is
+// done ahead, and sealed epochs stay.
+func TestLookAheadCostsNoPoint(t *testing.T) {
+	full := func(reserve uint64) error {
+		if reserve == imageReserve {
+			return errNoSpace
+		}
+		return nil
+	}
+	for name, shorten := range map[string]func(h *host, v *vm){
+		"file system": func(h *host, _ *vm) { h.setRoom(full) },
+		"bound":       func(_ *host, v *vm) { v.imageLimit.Store(regionBytes) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := startHost(t, t.TempDir(), 8*regionBytes, 1<<20)
+			defer h.stop()
+			protect(t, h)
+			walked(t, h)
+			check(t, h.fs.write(h.disks[0], bytes.Repeat([]byte{1}, 8*regionBytes), 0))
+			sealed := rollover(t, h)
+			d := h.fs.tracked(h.disks[0]).(*tracked)
+			h.tracker.mending.Lock() // or the bound would be set anew
+			shorten(h, d.vm)
+			d.makeReady(2, 3)
+			h.tracker.mending.Unlock()
+			h.setRoom(nil)
+			if all := ready(d); len(all) > 0 {
+				t.Errorf("regions %d were made ready", all)
+			}
+			if lost := d.vm.lostThrough.Load(); lost >= sealed.Number {
+				t.Errorf("epoch %d was given up", lost)
+			}
+		})
 	}
 }
 

@@ -33,10 +33,6 @@ type images struct {
 	file    *os.File // made when the first block is saved
 }
 
-// allocateFrom is from how many bytes on space is allocated before they are
-// copied.
-const allocateFrom = 256 << 20
-
 func imagesName(id changelog.ID, epoch uint64) string {
 	return fmt.Sprintf("%x-%016x.img", id, epoch)
 }
@@ -62,11 +58,6 @@ func (im *images) copyFrom(folder *os.Root, from *os.File, x disk.Extent) error 
 		return err
 	}
 	offset, left := x.Start.Offset(), int64(x.Count)*disk.BlockSize
-	if left >= allocateFrom {
-		// Faster than to have the file system find space page by page. Where
-		// it cannot do it, or has no space, the copying says so.
-		_ = unix.Fallocate(int(to.Fd()), unix.FALLOC_FL_KEEP_SIZE, offset, left)
-	}
 	for left > 0 {
 		in, out := offset, offset
 		n, err := unix.CopyFileRange(int(from.Fd()), &in, int(to.Fd()), &out, int(left), 0)

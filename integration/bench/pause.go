@@ -24,8 +24,7 @@ const (
 // pauses measures how long rollovers of a VM of 8 disks keep its writes
 // waiting while each of the disks is written to without a break, as the
 // filter's own histogram has it.
-func (b *bench) pauses(ctx context.Context) (err error) {
-	defer func() { err = errors.Join(err, b.stop()) }()
+func (b *bench) pauses(ctx context.Context) error {
 	fmt.Printf("\n### Pause of a rollover\n\nA VM of %d disks of %d MiB, all of them written to; as many rollovers as fit in %s, each acknowledged.\n",
 		pauseDisks, b.size>>20/pauseDisks, b.runtime*time.Duration(b.turns))
 	fmt.Println("\n| load | rollovers | median at most | p99 at most | longest at most |\n| --- | ---: | ---: | ---: | ---: |")
