@@ -37,12 +37,14 @@ func (b *bench) pairs(ctx context.Context) (err error) {
 		goal    goal
 	}{
 		{
-			"Tracking and none", []string{untracked, protected, again},
+			"Tracking and none",
+			[]string{untracked, protected, again},
 			[]column{{of: untracked}, {of: protected}, {again, untracked}, {protected, untracked}},
 			goal{"tracking costs nothing", column{protected, untracked}, 0.97, work.writes},
 		},
 		{
-			"Kernel passthrough and none", []string{native, passed},
+			"Kernel passthrough and none",
+			[]string{native, passed},
 			[]column{{of: native}, {of: passed}, {passed, native}},
 			goal{"what is no disk", column{passed, native}, 0.95, everyWork},
 		},
