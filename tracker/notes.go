@@ -160,13 +160,14 @@ func (b *noteBook) take(end uint64, pass func(notes)) {
 	for b.taken.Load() < end {
 		from := b.taken.Load()
 		to := min(end, from+notesCount) // those beyond wait for room
+		for number := from; number < to; number++ {
+			for b.ring[number%notesCount].number.Load() != number+1 {
+				runtime.Gosched() // it is being written
+			}
+		}
 		pass(func(yield func(*note) bool) {
 			for number := from; number < to; number++ {
-				n := &b.ring[number%notesCount]
-				for n.number.Load() != number+1 {
-					runtime.Gosched() // it is being written
-				}
-				if !yield(n) {
+				if !yield(&b.ring[number%notesCount]) {
 					return
 				}
 			}
@@ -228,9 +229,7 @@ func (t *Tracker) takeNotes() {
 // passNotes writes notes to the change log.
 func (t *Tracker) passNotes(all notes) {
 	if t.incomplete.Load() {
-		for range all { // memory knows, and writes it when the log is repaired
-		}
-		return
+		return // memory knows, and writes it when the log is repaired
 	}
 	err := t.room(logReserve)
 	if err == nil {

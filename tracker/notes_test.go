@@ -33,11 +33,6 @@ func mustNotBeFull(t testing.TB) func(notes) {
 	return func(notes) { t.Fatalf("the notes are full") }
 }
 
-func passOver(all notes) {
-	for range all {
-	}
-}
-
 // TestNotes has processes die: what they noted and did not take is left to the
 // next one, all but what was being written.
 func TestNotes(t *testing.T) {
@@ -49,7 +44,7 @@ func TestNotes(t *testing.T) {
 	first.begin()
 	noted := note{disk: changelog.ID{7}, epoch: 8, region: 1, inDoubt: 1, saved: changelog.Bits{9}}
 	first.add(&noted, mustNotBeFull(t))
-	first.take(first.given.Load(), passOver)
+	first.take(first.given.Load(), func(notes) {})
 	for r := uint64(2); r < 6; r++ {
 		noted.region = r
 		first.add(&noted, mustNotBeFull(t))
