@@ -144,7 +144,7 @@ func TestCrashesAtEveryStart(t *testing.T) {
 	s.awaitStandby(t, 1)
 	s.setFault(t, "crash")
 	u.through(t, func() { s.killFilter(t, 1) }) // one stands by, and is good
-	s.filter.killed.Store(true) // it ends by itself, and not well
+	s.filter.killed.Store(true)                 // it ends by itself, and not well
 	must(t, unix.Kill(s.filterNow(t), unix.SIGKILL))
 	select {
 	case <-s.filter.done:

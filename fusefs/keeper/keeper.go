@@ -123,8 +123,8 @@ type keeper struct {
 	standbyAt     time.Time // before which no standby is started
 	wake          *time.Timer
 	next          time.Time // for which settle wants it
-	beats         uint64 // as they were at the last look
-	silent        int    // looks since then
+	beats         uint64    // as they were at the last look
+	silent        int       // looks since then
 }
 
 // served is the mount as the decisions need it.
