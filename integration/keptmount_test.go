@@ -221,6 +221,16 @@ func (s *site) killFilter(t *testing.T, n int) {
 	s.awaitSaid(t, "another filter has taken over", n)
 }
 
+// patient waits until the keeper takes the next death for the first.
+func (u *user) patient(t *testing.T) {
+	t.Helper()
+	since := time.Now()
+	eventually(t, "the keeper has its patience back", func() bool {
+		u.goesOn(t)
+		return time.Since(since) > 1100*time.Millisecond
+	})
+}
+
 // awaitStandby waits until the keepers have said n times that another filter
 // stands by.
 func (s *site) awaitStandby(t *testing.T, n int) {

@@ -46,7 +46,7 @@ func keep(ctx context.Context, o mountOptions) error {
 		},
 		Reload: reload, Program: strings.TrimSuffix(program, " (deleted)"),
 	})
-	if e, ok := errors.AsType[*exec.ExitError](err); ok && e.ExitCode() > 0 {
+	if e, ok := errors.AsType[*exec.ExitError](err); ok && e.ExitCode() > 0 && !errors.Is(err, keeper.ErrGivenUp) {
 		return filterError{e}
 	}
 	return err
