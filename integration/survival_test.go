@@ -115,6 +115,26 @@ func TestKeeperKilled(t *testing.T) {
 	eventually(t, "all processes have ended", func() bool { return len(processesOf(t, s.dir)) == 0 })
 }
 
+// No other keeper comes up: the filter tells, serves on and tries again.
+func TestNoKeeperComesUp(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.program = faultyProgram(t)
+	u := s.mountKept(t)
+	s.setFault(t, "no keeper")
+	s.filter.killed.Store(true)
+	must(t, s.filter.cmd.Process.Kill())
+	s.awaitSaid(t, "no other keeper came up", 2)
+	u.goesOn(t)
+	s.setFault(t, "")
+	s.awaitSaid(t, "this keeper took over", 1)
+	u.through(t, func() { s.killFilter(t, 1) })
+	keeper, _ := s.keeperNow(t)
+	u.end(t)
+	terminate(t, keeper)
+	eventually(t, "all processes have ended", func() bool { return len(processesOf(t, s.dir)) == 0 })
+}
+
 // The keeper dies with the filter: what waits fails, nothing hangs, and the next
 // mount takes the dead one away.
 func TestBothKilled(t *testing.T) {
@@ -142,7 +162,7 @@ func TestBothKilled(t *testing.T) {
 func TestCrashesAtEveryStart(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
-	s.program = s.buildFaulty(t)
+	s.program = faultyProgram(t)
 	u := s.mountKept(t)
 	s.awaitStandby(t, 1)
 	s.setFault(t, "crash")

@@ -1,11 +1,8 @@
 package integration
 
 import (
-	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -61,7 +58,7 @@ func TestUpgradeFails(t *testing.T) {
 	s.program = plain
 	u := s.mountKept(t)
 	fio := s.fio(t, 0)
-	faulty := s.buildFaulty(t)
+	faulty := faultyProgram(t)
 	for _, c := range []struct {
 		fault, why string
 		same       bool // the filter goes on, not another one
@@ -137,101 +134,4 @@ func (s *site) filterProgram(t *testing.T) string {
 	exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", s.filterNow(t)))
 	must(t, err)
 	return exe
-}
-
-// setFault chooses what is wrong with the filters of a faulty program that are
-// started from now on.
-func (s *site) setFault(t *testing.T, fault string) {
-	t.Helper()
-	must(t, os.WriteFile(filepath.Join(s.dir, "run", "fault"), []byte(fault), 0o600))
-}
-
-// The faults are put into the product's own source.
-const (
-	faultFunction = `package %s
-
-import (
-	"os"
-	"path/filepath"
-	"time"
-)
-
-func hasFault(fault string) bool {
-	if os.Getenv("LIFEBOAT_TEST_FILTER") == "" && os.Getenv("LIFEBOAT_KEEPER_FD") == "" {
-		return false
-	}
-	_ = os.Setenv("LIFEBOAT_TEST_FILTER", "1") // the other is taken away
-	chosen, _ := os.ReadFile(filepath.Join(os.Getenv("LIFEBOAT_RUNTIME_DIR"), "fault"))
-	return string(chosen) == fault
-}
-
-const aMoment = time.Second
-`
-	faultAtStart = `
-func init() {
-	if hasFault("crash") {
-		os.Exit(9)
-	}
-	for hasFault("hang") {
-		time.Sleep(aMoment)
-	}
-}
-`
-	faultVersion = `
-var version = func() uint32 {
-	if hasFault("version") {
-		return 99
-	}
-	return %s
-}()
-`
-	faultWhenToldTo = `
-	if hasFault("late") {
-		os.Exit(9)
-	}
-	if hasFault("stop") {
-		_ = unix.Kill(os.Getpid(), unix.SIGSTOP)
-	}
-`
-)
-
-// buildFaulty builds the product with what setFault needs.
-func (s *site) buildFaulty(t *testing.T) string {
-	t.Helper()
-	root, err := filepath.Abs("..")
-	must(t, err)
-	overlay := map[string]string{}
-	put := func(name, text string) {
-		to := filepath.Join(s.dir, strings.ReplaceAll(name, "/", "-"))
-		must(t, os.WriteFile(to, []byte(text), 0o600))
-		overlay[filepath.Join(root, name)] = to
-	}
-	source := func(name string) string {
-		text, err := os.ReadFile(filepath.Join(root, name))
-		must(t, err)
-		return string(text)
-	}
-	put("cmd/lifeboat/fault.go", fmt.Sprintf(faultFunction, "main")+faultAtStart)
-
-	before, after, ok := strings.Cut(source("fusefs/handover/state.go"), "\tversion = ")
-	number, after, ok2 := strings.Cut(after, "\n")
-	put("fusefs/handover/state.go", before+after)
-	put("fusefs/handover/fault.go", fmt.Sprintf(faultFunction, "handover")+fmt.Sprintf(faultVersion, number))
-
-	const beginning = "func (f *filter) takeOver() (*Mount, error) {\n"
-	before, after, ok3 := strings.Cut(source("fusefs/takeover.go"), beginning)
-	put("fusefs/takeover.go", strings.Replace(before, "import (", "import (\n\t\"os\"\n", 1)+beginning+faultWhenToldTo+after)
-	put("fusefs/fault.go", fmt.Sprintf(faultFunction, "fusefs"))
-	if !ok || !ok2 || !ok3 {
-		t.Fatal("the source is not as the faults need it")
-	}
-	list := filepath.Join(s.dir, "overlay.json")
-	text, err := json.Marshal(map[string]any{"Replace": overlay})
-	must(t, errors.Join(err, os.WriteFile(list, text, 0o600)))
-	program := filepath.Join(s.dir, "faulty")
-	build := exec.Command("go", "build", "-overlay", list, "-o", program, "lifeboat/cmd/lifeboat")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build a faulty program: %v: %s", err, out)
-	}
-	return program
 }
