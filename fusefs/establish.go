@@ -113,9 +113,12 @@ func (e *Established) Abandon() error {
 	if e.Ended() {
 		return nil
 	}
-	// By force, so that nobody waits even if some process still has /dev/fuse.
-	if unix.Unmount(e.Point, unix.MNT_FORCE|unix.UMOUNT_NOFOLLOW) == nil {
-		return nil
+	// If it is in use then by force, so that nobody waits even if some process
+	// still has /dev/fuse.
+	for _, how := range []int{0, unix.MNT_FORCE} {
+		if unix.Unmount(e.Point, how|unix.UMOUNT_NOFOLLOW) == nil {
+			return nil
+		}
 	}
 	if err := detach(e.Point); err != nil {
 		return fmt.Errorf("fusefs: take %s off: %w", e.Point, err)

@@ -17,6 +17,7 @@ func TestStandbyTakesOver(t *testing.T) {
 	play(t, true, func(s *stage) {
 		s.is(1, 0)
 		s.filters[0].says(handover.Prepared)
+		s.pass(time.Second)
 		s.is(1, 0, "begin") // none stands by before the first is ready
 		s.filters[0].says(handover.Ready)
 		s.is(2, 1)
