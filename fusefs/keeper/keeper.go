@@ -5,7 +5,7 @@
 //
 // # Shape
 //
-// One goroutine decides (this file, settle.go, replacement.go): it hears of the
+// One goroutine decides (this file, settle.go, heartbeat.go, replacement.go): it hears of the
 // filters by events, looks at a clock, and knows filters only as something that
 // can be told to begin, to let go, and to die. What they are is in process.go and
 // adopt.go; server.go takes orders from the command line.

@@ -22,17 +22,11 @@ const (
 	// preparedWithin bounds how long a filter takes to get prepared, on a
 	// machine that has other things to do.
 	preparedWithin = 30 * time.Second
-	// A filter is looked at every lookEvery; if it has given no sign of life
-	// (handover.BeatInterval) at so many looks one after the other, it hangs.
-	// Counting looks, not time, leaves out when the host was suspended.
-	lookEvery = 500 * time.Millisecond
-	looks     = 10
 )
 
 var (
-	errHangs = fmt.Errorf("it gave no sign of life for %v", looks*lookEvery)
-	errSlow  = fmt.Errorf("it was not prepared within %v", preparedWithin)
-	errLeft  = errors.New("the filter ended and left the mount")
+	errSlow = fmt.Errorf("it was not prepared within %v", preparedWithin)
+	errLeft = errors.New("the filter ended and left the mount")
 )
 
 // settle does what the situation asks for, after each event.
@@ -232,30 +226,5 @@ func (k *keeper) dismiss(f *filter) {
 	if f == k.standby {
 		k.standby = nil
 	}
-	f.kill()
-}
-
-// look looks whether the filter that serves lives. One that waits for its disk
-// may be unable to say so: the kernel would not end it either.
-func (k *keeper) look() {
-	f := k.serving
-	if f == nil || f.cause != nil || f.yielding {
-		return
-	}
-	if beats := k.mount.beats(); beats != k.beats {
-		k.beats, k.silent = beats, 0
-		return
-	}
-	if k.silent++; k.silent < looks {
-		return
-	}
-	if f.waitsForDisk() {
-		if k.silent == looks {
-			k.Logger.Warn("the filter gives no sign of life, but it waits for a disk", "pid", f.pid())
-		}
-		return
-	}
-	k.Logger.Error("the filter hangs and is killed", "pid", f.pid(), "cause", errHangs)
-	f.cause = errHangs
 	f.kill()
 }
