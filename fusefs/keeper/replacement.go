@@ -114,6 +114,9 @@ func (k *keeper) goneInReplacement(f *filter, wasServing bool, err error) bool {
 		if err == nil {
 			err = errLeft
 		}
+		if f.told == "" && f.cause == nil {
+			err = fmt.Errorf("the new one ended: %w: what it said is in the keeper's log", err)
+		}
 		k.failReplacement(f.reason(err))
 		return !wasServing || !k.mount.ended() // the old program goes on at once
 	case wasServing && !r.asked.IsZero() && !k.mount.ended():
