@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -76,6 +77,23 @@ func (s *site) killFilter(t *testing.T, n int) {
 	t.Helper()
 	must(t, unix.Kill(s.filterNow(t), unix.SIGKILL))
 	s.awaitSaid(t, "another filter has taken over", n)
+}
+
+// awaitWrites waits until a file that was laid out is written to.
+func (s *site) awaitWrites(t *testing.T, name string) {
+	t.Helper()
+	var laidOut time.Time
+	eventually(t, name+" is written to", func() bool {
+		info, err := os.Stat(s.below(name))
+		switch {
+		case err != nil || info.Size() < 32<<20: // not even laid out
+		case laidOut.IsZero():
+			laidOut = info.ModTime()
+		default:
+			return info.ModTime().After(laidOut)
+		}
+		return false
+	})
 }
 
 // awaitStandby waits until the keepers have said n times that another filter

@@ -17,6 +17,7 @@ func TestUpgrades(t *testing.T) {
 	s.program = plain
 	u := s.mountKept(t)
 	fio := s.fio(t, 1)
+	s.awaitWrites(t, "fio-1.img")
 	var waited, told []time.Duration
 	n := rounds(5, 100)
 	for i := range n {
@@ -58,6 +59,7 @@ func TestUpgradeFails(t *testing.T) {
 	s.program = plain
 	u := s.mountKept(t)
 	fio := s.fio(t, 0)
+	s.awaitWrites(t, "fio-0.img")
 	faulty := faultyProgram(t)
 	for _, c := range []struct {
 		fault, why string
