@@ -41,8 +41,8 @@ type replacement struct {
 	attempt   uint64
 	deadline  time.Time // of the stage
 	asked     time.Time // the filter that serves was, to let go
-	yielded   bool      // it did
-	began     bool      // the candidate was told to
+	yielded   time.Time // it did
+	began     time.Time // the candidate was told to
 }
 
 // replace begins a replacement.
@@ -76,7 +76,7 @@ func (k *keeper) advance() {
 		return
 	}
 	switch {
-	case r.began:
+	case !r.began.IsZero():
 		k.killAt(r.candidate, r.deadline, fmt.Errorf("it was not ready within %v", candidateWithin))
 	case !r.candidate.prepared:
 		k.killAt(r.candidate, r.deadline, fmt.Errorf("it was not prepared within %v", candidateWithin))
@@ -87,7 +87,7 @@ func (k *keeper) advance() {
 			f.letGo(r.attempt)
 			k.due(r.deadline)
 		}
-	case !r.yielded && k.due(r.deadline):
+	case r.yielded.IsZero() && k.due(r.deadline):
 		k.failReplacement(fmt.Errorf("requests were under way for more than %v: try again when the disks are less busy", drainedWithin))
 	}
 }
@@ -99,7 +99,7 @@ func (k *keeper) letGo(f *filter, attempt uint64) {
 	if r == nil || r.attempt != attempt || f != k.serving || f.yielding {
 		return
 	}
-	r.yielded, f.yielding = true, true
+	r.yielded, f.yielding = time.Now(), true
 	f.kill()
 }
 
@@ -121,7 +121,11 @@ func (k *keeper) goneInReplacement(f *filter, wasServing bool, err error) bool {
 		return !wasServing || !k.mount.ended() // the old program goes on at once
 	case wasServing && !r.asked.IsZero() && !k.mount.ended():
 		// It let go, or died when it was about to.
-		r.began, r.deadline = true, time.Now().Add(candidateWithin)
+		r.began = time.Now()
+		if r.yielded.IsZero() {
+			r.yielded = r.began
+		}
+		r.deadline = r.began.Add(candidateWithin)
 		k.serve(r.candidate)
 		return true
 	}
@@ -140,7 +144,8 @@ func (k *keeper) replaced(f *filter) {
 	k.deaths, k.standbyDeaths, k.standbyAt = 0, 0, time.Time{}
 	k.dismiss(k.standby) // of the old program
 	pause := time.Since(r.asked)
-	k.Logger.Info("the filter is replaced", "pid", f.pid(), "pause", pause)
+	k.Logger.Info("the filter is replaced", "pid", f.pid(), "pause", pause,
+		"letting_go", r.yielded.Sub(r.asked), "ending", r.began.Sub(r.yielded), "beginning", time.Since(r.began))
 	r.answer(Replaced{f.pid(), pause}, nil)
 }
 
@@ -155,7 +160,7 @@ func (k *keeper) failReplacement(cause error) {
 	if f := k.serving; f != nil && f != r.candidate && !r.asked.IsZero() {
 		f.goOn()
 	}
-	if !r.began {
+	if r.began.IsZero() {
 		k.dismiss(r.candidate)
 	}
 	r.program.Close()
