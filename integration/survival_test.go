@@ -20,7 +20,7 @@ func TestStandby(t *testing.T) {
 	s := newSite(t)
 	s.program = plain
 	u := s.mountKept(t)
-	n := rounds(6, 100)
+	n := rounds(5, 100)
 	var waited []time.Duration
 	for i := range n {
 		s.awaitStandby(t, i+1)
@@ -80,7 +80,8 @@ func TestKeeperKilled(t *testing.T) {
 	must(t, os.Remove(s.disk("unnamed")))
 	keeper, _ := s.keeperNow(t)
 	s.filter.killed.Store(true)
-	for i := range rounds(3, 30) {
+	n := rounds(3, 30)
+	for i := range n {
 		s.awaitFilters(t, 2)
 		before := s.filterNow(t)
 		pause := u.through(t, func() {
@@ -106,8 +107,15 @@ func TestKeeperKilled(t *testing.T) {
 			t.Errorf("the file without a name holds %q (%v)", got, err)
 		}
 	}
+	// After an upgrade the next keeper is of the new program, too.
 	if r := s.replaceBy(t, plain, s.mountpoint); r.code != 0 {
 		t.Errorf("%v", r)
+	}
+	must(t, unix.Kill(keeper, unix.SIGKILL))
+	s.awaitSaid(t, "this keeper took over", n+1)
+	keeper, _ = s.keeperNow(t)
+	if exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", keeper)); err != nil || exe != plain {
+		t.Errorf("the keeper is %s (%v)", exe, err)
 	}
 	must(t, unnamed.Close())
 	u.end(t)

@@ -51,6 +51,31 @@ func TestUpgrades(t *testing.T) {
 	}
 }
 
+// Upgrades lose nothing and falsify nothing: every recovery point is what the
+// disks held, and no walk is needed.
+func TestUpgradesReplicated(t *testing.T) {
+	t.Parallel()
+	rng := randomness(t)
+	s := newSite(t)
+	s.kept = true
+	s.besideFolder(t)
+	o := newVM(t, s, newGuest(t, rng, slowPace), "--frequency", "15m")
+	upgrades := rounds(3, 100)
+	for range upgrades {
+		for range 2 + rng.IntN(3) {
+			o.guest.do(t, 1+rng.IntN(6))
+			o.cut(t, rng.IntN(6) == 0)
+		}
+		o.guest.do(t, rng.IntN(30))
+		if r := s.replaceBy(t, raced, s.folder); r.code != 0 {
+			t.Errorf("%v", r)
+		}
+		o.guest.do(t, 1+rng.IntN(30))
+		s.awaitReplicating(t)
+	}
+	o.survived(t, upgrades*2)
+}
+
 // An upgrade to a program that does not come up, for each reason, is told with
 // its cause, and neither the user nor fio notices it. It can be done again.
 func TestUpgradeFails(t *testing.T) {
