@@ -41,6 +41,11 @@ func hasFault(fault string) bool {
 }
 
 const aMoment = time.Second
+
+func endSoon() {
+	time.Sleep(aMoment)
+	os.Exit(9)
+}
 `
 	faultAtStart = `
 func init() {
@@ -63,6 +68,9 @@ var version = func() uint32 {
 	faultWhenToldTo = `
 	if hasFault("late") {
 		os.Exit(9)
+	}
+	if hasFault("soon") {
+		go endSoon()
 	}
 	if hasFault("stop") {
 		_ = unix.Kill(os.Getpid(), unix.SIGSTOP)

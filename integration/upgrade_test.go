@@ -112,6 +112,16 @@ func TestUpgradeFails(t *testing.T) {
 			t.Errorf("%s: the filter is %s", c.fault, exe)
 		}
 	}
+	// One that comes up, but does not last.
+	s.setFault(t, "soon")
+	if r := s.replaceBy(t, faulty, s.folder); r.code != 0 {
+		t.Errorf("%v", r)
+	}
+	s.awaitSaid(t, "did not last", 1)
+	u.goesOn(t)
+	if exe := s.filterProgram(t); exe != plain {
+		t.Errorf("the filter is %s", exe)
+	}
 	s.setFault(t, "")
 	if r := s.replaceBy(t, faulty, s.folder); r.code != 0 {
 		t.Errorf("%v", r)

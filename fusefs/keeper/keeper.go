@@ -100,7 +100,11 @@ type keeper struct {
 	mount   served
 	start   func(*Program, hearing) (process, error)
 	held    *handover.Held
-	program *Program // of the filters to come
+	program *Program // of the filter that serves
+	// former is the program before, which takes over until this one is proven;
+	// nil if it is.
+	former   *Program
+	provenAt time.Time
 
 	events   chan func()
 	requests chan request // for replacing the filter
@@ -122,7 +126,7 @@ type keeper struct {
 	standbyDeaths int
 	standbyAt     time.Time // before which no standby is started
 	wake          *time.Timer
-	next          time.Time // for which settle wants it
+	wakeAt        time.Time // for which settle wants it
 	beats         uint64    // as they were at the last look
 	silent        int       // looks since then
 }

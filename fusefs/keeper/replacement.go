@@ -13,6 +13,9 @@ const (
 	// drainedWithin bounds how long requests that are under way may take: so
 	// long the guests wait.
 	drainedWithin = 3 * time.Second
+	// provenAfter is how long the new program's filter has to serve before the
+	// old program is given up.
+	provenAfter = 10 * time.Second
 )
 
 // ErrNotReplaced says that the filter was not replaced: the mount is served by
@@ -139,14 +142,38 @@ func (k *keeper) replaced(f *filter) {
 		return
 	}
 	k.replacement = nil
-	k.program.Close()
-	k.program = r.program
+	k.former.Close()
+	k.former, k.program, k.provenAt = k.program, r.program, time.Now().Add(provenAfter)
 	k.deaths, k.standbyDeaths, k.standbyAt = 0, 0, time.Time{}
-	k.dismiss(k.standby) // of the old program
+	k.dismissOthers()
 	pause := time.Since(r.asked)
 	k.Logger.Info("the filter is replaced", "pid", f.pid(), "pause", pause,
 		"letting_go", r.yielded.Sub(r.asked), "ending", r.began.Sub(r.yielded), "beginning", time.Since(r.began))
 	r.answer(Replaced{f.pid(), pause}, nil)
+}
+
+// next is the program of who takes over next.
+func (k *keeper) next() *Program {
+	if k.former != nil {
+		return k.former
+	}
+	return k.program
+}
+
+// revert goes back to the program before: the one that replaced it has to be
+// followed before it was proven.
+func (k *keeper) revert() {
+	k.Logger.Error("the program that replaced the filter did not last; the one before takes over", "proven_after", provenAfter)
+	k.program.Close()
+	k.program, k.former = k.former, nil
+	k.dismissOthers()
+}
+
+// dismissOthers ends a standby of another program than the next.
+func (k *keeper) dismissOthers() {
+	if k.standby != nil && k.standby.program != k.next() {
+		k.dismiss(k.standby)
+	}
 }
 
 // failReplacement ends it, if there is one; the old program stays.

@@ -69,6 +69,9 @@ func TestReplace(t *testing.T) {
 			s.filters[n].says(handover.Ready)
 			w.succeeded()
 			if standby {
+				s.pass(provenAfter - 1)
+				s.is(n+1, 1)
+				s.pass(1)
 				s.is(n+2, 1, "kill") // that of the old program
 				if s.filters[n+1].program != w.program {
 					t.Error("the one that stands by is of the old program")
@@ -156,6 +159,81 @@ func TestCandidateFails(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestNotProven has the new program's filter die when it has served, but not for
+// long: the old program goes on, from one that stood by or was started.
+func TestNotProven(t *testing.T) {
+	for _, standby := range []bool{false, true} {
+		play(t, standby, func(s *stage) {
+			s.serving()
+			old, n := s.k.program, len(s.filters)
+			w := s.replace()
+			s.filters[n].says(handover.Prepared)
+			s.filters[0].says(handover.LetGo)
+			s.filters[n].says(handover.Ready)
+			w.succeeded()
+			s.pass(provenAfter - 1)
+			s.filters[n].die(errCrashed)
+			if s.k.program != old || s.k.former != nil {
+				t.Error("the new program goes on")
+			}
+			if standby {
+				s.is(n+1, 1, "begin")
+			} else if s.is(n+2, n+1); s.filters[n+1].program != old {
+				t.Error("a filter of the new program is started")
+			}
+		})
+	}
+	play(t, true, func(s *stage) { // the one that stood by dies, too, and then the new one
+		s.serving()
+		old := s.k.program
+		w := s.replace()
+		s.filters[2].says(handover.Prepared)
+		s.filters[0].says(handover.LetGo)
+		s.filters[2].says(handover.Ready)
+		s.filters[1].die(errCrashed)
+		s.pass(time.Second)
+		s.is(4, 3)
+		if s.filters[3].program != old {
+			t.Error("one of the new program stands by before it is proven")
+		}
+		s.pass(provenAfter)
+		s.is(5, 3, "kill")
+		s.filters[4].says(handover.Prepared)
+		s.filters[2].die(errCrashed)
+		s.is(5, 4, "begin")
+		if s.k.program != w.program || s.filters[4].program != w.program {
+			t.Error("the new program does not go on when it is proven")
+		}
+	})
+}
+
+// TestReplacedTwice replaces a program that is not proven yet: what would take
+// over is the one before it.
+func TestReplacedTwice(t *testing.T) {
+	play(t, true, func(s *stage) {
+		s.serving()
+		first := s.k.program
+		second := s.replace()
+		s.filters[2].says(handover.Prepared)
+		s.filters[0].says(handover.LetGo)
+		s.filters[2].says(handover.Ready)
+		second.succeeded()
+		s.is(3, 1)
+		if s.k.former != first {
+			t.Error("another program than the first would take over")
+		}
+		third := s.replace()
+		s.filters[3].says(handover.Prepared)
+		s.filters[2].says(handover.LetGo)
+		s.filters[3].says(handover.Ready)
+		third.succeeded()
+		s.is(5, 1, "kill")
+		if s.k.former != second.program || s.filters[4].program != second.program {
+			t.Error("another program than the second would take over")
+		}
+	})
 }
 
 // TestNotDrained has requests under way for too long: the filter goes on, and

@@ -34,13 +34,18 @@ func (k *keeper) settle() {
 	if k.over {
 		return
 	}
-	k.next = time.Time{}
+	k.wakeAt = time.Time{}
 	defer func() {
-		if !k.next.IsZero() {
-			k.wake.Reset(time.Until(k.next))
+		if !k.wakeAt.IsZero() {
+			k.wake.Reset(time.Until(k.wakeAt))
 		}
 	}()
 	k.advance()
+	if k.former != nil && k.serving != nil && k.due(k.provenAt) {
+		k.former.Close()
+		k.former = nil
+		k.dismissOthers()
+	}
 	if f := k.standby; f != nil && !f.prepared {
 		k.killAt(f, f.since.Add(preparedWithin), errSlow)
 	}
@@ -49,7 +54,7 @@ func (k *keeper) settle() {
 		k.takeOver()
 	case k.standby == nil && k.Standby && k.mount.resends && k.serving.ready && !k.stopping && k.replacement == nil:
 		if k.due(k.standbyAt) {
-			k.standby = k.begin(k.program)
+			k.standby = k.begin(k.next())
 		}
 	}
 }
@@ -60,6 +65,9 @@ func (k *keeper) takeOver() {
 	case k.kept && k.mount.ended(): // while nobody served it
 		k.end(nil)
 	case !k.due(k.pausedUntil):
+	case k.former != nil:
+		k.revert()
+		k.takeOver()
 	case k.standby == nil:
 		k.standby = k.begin(k.program)
 	case k.standby.prepared:
@@ -75,8 +83,8 @@ func (k *keeper) due(at time.Time) bool {
 	if time.Until(at) <= 0 {
 		return true
 	}
-	if k.next.IsZero() || at.Before(k.next) {
-		k.next = at
+	if k.wakeAt.IsZero() || at.Before(k.wakeAt) {
+		k.wakeAt = at
 	}
 	return false
 }

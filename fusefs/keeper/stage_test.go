@@ -67,6 +67,7 @@ func play(t *testing.T, standby bool, script func(*stage)) {
 			s.silence(time.Minute)
 		}
 		s.k.program.Close()
+		s.k.former.Close()
 	})
 }
 
