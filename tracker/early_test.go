@@ -1,0 +1,343 @@
+package tracker
+
+import (
+	"bytes"
+	"errors"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"lifeboat/disk"
+)
+
+// killWith kills the tracker; early is called before the next one is open.
+func (h *host) killWith(early func(*Early)) {
+	h.early = early
+	h.kill(nil)
+	h.early = nil
+}
+
+// earlyDisk returns what stands for a disk that the tracker is not there for.
+func (h *host) earlyDisk(f *os.File) *earlyDisk {
+	d, ok := h.fs.tracked(f).(*earlyDisk)
+	if !ok {
+		h.t.Fatalf("nothing stands for %s", f.Name())
+	}
+	return d
+}
+
+// TestPassing: when a tracker died, its disks can be changed before there is
+// another, exactly where that would not have anything to do.
+func TestPassing(t *testing.T) {
+	const size = 2 << 20
+	write := func(t *testing.T, h *host, offset int64) {
+		check(t, h.fs.write(h.disks[0], bytes.Repeat([]byte{1}, disk.BlockSize), offset))
+	}
+	for name, c := range map[string]struct {
+		before         func(t *testing.T, h *host)
+		offset, length int64
+		passes         bool
+	}{
+		"marked":                     {nil, 8192, 4096, true},
+		"a part of a block":          {nil, 8195, 100, true},
+		"not marked":                 {nil, 16384, 4096, false},
+		"partly marked":              {nil, 8192, 4097, false},
+		"nothing":                    {nil, 8192, 0, false},
+		"beyond the end":             {nil, size, 4096, false},
+		"far beyond the end":         {nil, 1<<63 - 4096, 4096, false},
+		"marked in the epoch before": {func(t *testing.T, h *host) { rollover(t, h) }, 8192, 4096, false},
+		"marked again": {func(t *testing.T, h *host) {
+			rollover(t, h)
+			write(t, h, 8192)
+		}, 8192, 4096, true},
+		"marked, and cut off since": {func(t *testing.T, h *host) {
+			check(t, h.fs.truncate(h.disks[0], 8192))
+		}, 8192, 4096, false},
+		"marked, and cut off in part": {func(t *testing.T, h *host) {
+			check(t, h.fs.truncate(h.disks[0], 8192+100))
+		}, 8192, 101, false},
+		"in a zone that cooled": {func(_ *testing.T, h *host) {
+			h.tracker.coolOnce()
+			h.tracker.coolOnce()
+		}, 8192, 4096, false},
+		"in a zone that became hot again": {func(t *testing.T, h *host) {
+			h.tracker.coolOnce()
+			h.tracker.coolOnce()
+			write(t, h, 8192)
+		}, 8192, 4096, true},
+		"marked when the log could not be written": {func(t *testing.T, h *host) {
+			h.setRoom(func(uint64) error { return errInjected })
+			write(t, h, 16384)
+		}, 16384, 4096, false},
+		"marked before the log was repaired": {func(t *testing.T, h *host) {
+			h.setRoom(func(uint64) error { return errInjected })
+			write(t, h, 16384)
+			h.setRoom(nil)
+			h.tracker.mendOnce()
+		}, 16384, 4096, true},
+		"changed behind": {func(_ *testing.T, h *host) {
+			later := time.Now().Add(time.Hour)
+			h.beforeReopen = func() { check(h.t, os.Chtimes(h.disks[0].Name(), later, later)) }
+		}, 8192, 4096, false},
+		"marked by who died two deaths ago": {func(_ *testing.T, h *host) { h.kill(nil) }, 8192, 4096, true},
+		"marked by two who died": {func(t *testing.T, h *host) {
+			h.kill(nil)
+			write(t, h, 12288)
+		}, 8192, 8192, true},
+		"marked before an epoch that was not stored": {func(t *testing.T, h *host) {
+			h.beforeReopen = func() { h.dieEarly(func(*Early) {}) }
+		}, 8192, 4096, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := startHost(t, t.TempDir(), size, 1<<20)
+			defer h.stop()
+			protect(t, h)
+			walked(t, h)
+			write(t, h, 8192)
+			if c.before != nil {
+				c.before(t, h)
+			}
+			asked := false
+			h.killWith(func(*Early) {
+				asked = true
+				if got := h.earlyDisk(h.disks[0]).passing(c.offset, c.length); got != c.passes {
+					t.Errorf("it passes: %v", got)
+				}
+			})
+			if !asked {
+				t.Fatal("nothing stands for the disks")
+			}
+		})
+	}
+}
+
+// TestCleanStopLetsNothingPass: then the disk has to be as it was when somebody
+// looks.
+func TestCleanStopLetsNothingPass(t *testing.T) {
+	h := startHost(t, t.TempDir(), 1<<20, 1<<20)
+	defer h.stop()
+	protect(t, h)
+	walked(t, h)
+	check(t, h.fs.write(h.disks[0], []byte("marked"), 0))
+	check(t, h.tracker.Close())
+	h.early = func(*Early) {
+		if h.earlyDisk(h.disks[0]).passing(0, 6) {
+			t.Error("it passes")
+		}
+	}
+	h.reopen()
+	if vm, err := h.tracker.VM(t.Context(), testSpec.ID); err != nil || vm.Walk.Required {
+		t.Fatalf("%+v, %v", vm.Walk, err)
+	}
+}
+
+// TestPassesOfOthers: nothing stands for disks if somebody has tracked meanwhile
+// who kept other passes, or none.
+func TestPassesOfOthers(t *testing.T) {
+	h := startHost(t, t.TempDir(), 1<<20, 1<<20)
+	defer h.stop()
+	protect(t, h)
+	h.beforeReopen = func() { // other passes than those of the tracker that died
+		was := h.passes
+		h.passes = newPasses(t)
+		h.dieEarly(func(*Early) { t.Error("passes that nobody completed are used") })
+		cfg := h.config()
+		cfg.Passes.SetComplete(true)
+		cfg.Passes.Unmap()
+		h.dieEarly(func(*Early) { t.Error("passes that the dead did not keep are used") })
+		h.forgetPasses()
+		h.passes = was
+	}
+	asked := false
+	h.killWith(func(*Early) { asked = true })
+	if !asked {
+		t.Error("those that it kept are not")
+	}
+}
+
+// TestForgo: when the tracker cannot be opened, changes go on, those that waited
+// as well as new ones; when it can, the disks have to be walked, and what was
+// sealed is given up.
+func TestForgo(t *testing.T) {
+	h := startHost(t, t.TempDir(), 1<<20, 1<<20)
+	defer h.stop()
+	protect(t, h)
+	walked(t, h)
+	for n := range int64(4) {
+		check(t, h.fs.write(h.disks[0], bytes.Repeat([]byte{1}, 4096), n*4096))
+	}
+	rollover(t, h)
+	check(t, h.fs.write(h.disks[0], bytes.Repeat([]byte{2}, 4096), 0)) // has a before-image
+	own := filepath.Join(h.dir, FolderName)
+	h.killWith(func(e *Early) {
+		log, aside := filepath.Join(own, "log"), filepath.Join(own, "aside")
+		check(t, os.Rename(log, aside))
+		check(t, os.WriteFile(log, nil, 0o600))
+		waiting := make(chan error, 1)
+		go func() { waiting <- h.fs.write(h.disks[0], bytes.Repeat([]byte{3}, 4096), 4096) }()
+		cfg := h.config()
+		cfg.Passes.Unmap()
+		cfg.Passes, cfg.Early = h.left, e
+		if failed, err := Open(cfg); err == nil {
+			t.Fatal("it opens", failed.Close())
+		}
+		select {
+		case <-waiting:
+			t.Error("a change went on that had no pass")
+		default:
+		}
+		check(t, e.Forgo())
+		check(t, <-waiting)
+		check(t, h.fs.write(h.disks[0], bytes.Repeat([]byte{4}, 4096), 1<<20)) // grows
+		check(t, h.fs.truncate(h.disks[1], 5000))
+		check(t, h.fs.punch(h.disks[0], 8192, 4096))
+		images, err := os.ReadDir(filepath.Join(own, "images"))
+		check(t, err)
+		if len(images) != 0 {
+			t.Errorf("before-images still take space: %v", images)
+		}
+		check(t, os.Remove(log))
+		check(t, os.Rename(aside, log))
+	})
+	if vm := wantWalk(t, h, "could not be written"); len(vm.Sealed) != 0 {
+		t.Fatalf("epochs are offered that may lack before-images: %+v", vm.Sealed)
+	}
+	replicas := walked(t, h)
+	check(t, h.fs.write(h.disks[0], []byte("tracked"), 4096))
+	rollover(t, h)
+	shipAll(t, h, replicas)
+	for i := range replicas {
+		if !bytes.Equal(replicas[i].bytes, content(t, h.disks[i])) {
+			t.Fatalf("disk %d: tracking does not go on", i)
+		}
+	}
+}
+
+// TestForgoneThenKilled: whoever comes next knows.
+func TestForgoneThenKilled(t *testing.T) {
+	h := startHost(t, t.TempDir(), 1<<20, 1<<20)
+	defer h.stop()
+	protect(t, h)
+	walked(t, h)
+	h.beforeReopen = func() {
+		h.dieEarly(func(e *Early) {
+			check(t, e.Forgo())
+			check(t, h.fs.write(h.disks[0], []byte("untracked"), 0))
+		})
+	}
+	h.kill(nil)
+	wantWalk(t, h, "could not be written")
+}
+
+// TestEarlyHandsOver: writers go on while the tracker takes over, and what they
+// did before, while and after it did is in the next epoch. The race detector is
+// the judge of the rest.
+func TestEarlyHandsOver(t *testing.T) {
+	const blocks = 512
+	h := startHost(t, t.TempDir(), blocks*disk.BlockSize, 1<<20)
+	defer h.stop()
+	protect(t, h)
+	replicas := walked(t, h)
+	for range 5 {
+		check(t, h.fs.write(h.disks[0], make([]byte, blocks/2*disk.BlockSize), 0))
+		stop := make(chan struct{})
+		var running sync.WaitGroup
+		failed := make(chan error, 4)
+		h.killWith(func(*Early) {
+			for w := range byte(4) {
+				running.Go(func() {
+					for {
+						select {
+						case <-stop:
+							return
+						default:
+						}
+						p := bytes.Repeat([]byte{w}, disk.BlockSize)
+						if err := h.fs.write(h.disks[0], p, rand.Int64N(blocks)*disk.BlockSize); err != nil {
+							failed <- err
+							return
+						}
+					}
+				})
+			}
+		})
+		rollover(t, h)
+		close(stop)
+		running.Wait()
+		close(failed)
+		check(t, <-failed)
+		rollover(t, h)
+		shipAll(t, h, replicas)
+		if !bytes.Equal(replicas[0].bytes, content(t, h.disks[0])) {
+			t.Fatalf("the replica differs at byte %d", firstDifference(replicas[0].bytes, content(t, h.disks[0])))
+		}
+	}
+	if vm, err := h.tracker.VM(t.Context(), testSpec.ID); err != nil || vm.Walk.Required {
+		t.Fatalf("%+v, %v", vm.Walk, err)
+	}
+}
+
+// TestEarlyTells: what happened to a disk before its tracker was there is not
+// forgotten.
+func TestEarlyTells(t *testing.T) {
+	h := startHost(t, t.TempDir(), 1<<20, 1<<20)
+	defer h.stop()
+	protect(t, h)
+	walked(t, h)
+	h.killWith(func(*Early) {
+		h.fs.hold(h.disks[0], true)
+		h.fs.hold(h.disks[0], false)
+		h.fs.Look()
+		check(t, os.Remove(h.disks[1].Name()))
+		h.fs.tracked(h.disks[1]).NameRemoved()
+	})
+	wantWalk(t, h, unseen)
+	wantEvent(t, h, EventDiskRemoved)
+}
+
+// TestUnprotectedIsForgotten: what is not protected any more needs no passes,
+// and nothing stands for it.
+func TestUnprotectedIsForgotten(t *testing.T) {
+	h := startHost(t, t.TempDir(), 1<<20, 1<<20)
+	defer h.stop()
+	protect(t, h)
+	check(t, h.tracker.Unprotect(t.Context(), testSpec.ID))
+	if disks := h.left.Disks(); len(disks) != 0 {
+		t.Fatalf("%d disks are known", len(disks))
+	}
+	h.killWith(func(e *Early) {
+		if len(e.disks) != 0 {
+			t.Error("something stands for disks that are not protected")
+		}
+	})
+	protect(t, h)
+	if disks := h.left.Disks(); len(disks) != 2 {
+		t.Fatalf("%d disks are known", len(disks))
+	}
+}
+
+// TestFreeze: no rollover is under way, and none begins, until it thaws.
+func TestFreeze(t *testing.T) {
+	h := startHost(t, t.TempDir(), 1<<20, 1<<20)
+	defer h.stop()
+	protect(t, h)
+	walked(t, h)
+	check(t, h.fs.write(h.disks[0], []byte("tracked"), 0))
+	thaw := h.tracker.Freeze()
+	rolled := make(chan error, 1)
+	go func() {
+		_, err := h.tracker.Rollover(background, testSpec.ID, 0)
+		rolled <- err
+	}()
+	check(t, h.fs.write(h.disks[0], []byte("while it is frozen"), 4096))
+	select {
+	case err := <-rolled:
+		t.Error(errors.Join(errors.New("it rolled over"), err))
+	default:
+	}
+	thaw()
+	check(t, <-rolled)
+}
