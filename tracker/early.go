@@ -17,7 +17,7 @@ import (
 // Early stands for the tracker until it is open, on a mount whose filter died:
 // to open the change log takes a while, and guests do not wait for it with what
 // the passes allow. Everything else that they do to a protected disk waits, and
-// is then done by the tracker.
+// then goes through the tracker.
 //
 // What a pass lets through is over before a rollover can begin, since the
 // tracker's disk takes the early one's place only when no change of it is under
@@ -170,6 +170,9 @@ type earlyDisk struct {
 	size     int64
 	used     atomic.Bool // something passed
 
+	// passing is held while something passes, and while it is decided that
+	// nothing does any more.
+	passing  sync.Mutex
 	next     atomic.Pointer[successor] // nil until it is decided
 	deciding sync.Once
 	decided  chan struct{}
@@ -216,7 +219,9 @@ func (e ending) until(pass *passes.Disk) time.Time {
 
 // decide says who is told of changes from now on; nil is nobody.
 func (d *earlyDisk) decide(next Tracked) {
+	d.passing.Lock()
 	d.next.Store(&successor{next})
+	d.passing.Unlock()
 	d.deciding.Do(func() { close(d.decided) })
 	if next == nil {
 		return
@@ -237,12 +242,14 @@ func (d *earlyDisk) await() Tracked {
 	return d.next.Load().disk
 }
 
-// passing tells whether a change may go on by itself.
-func (d *earlyDisk) passing(offset, length int64) bool {
+// passes tells whether a change may go on by itself.
+func (d *earlyDisk) passes(offset, length int64) bool {
+	d.passing.Lock()
+	defer d.passing.Unlock()
 	if d.next.Load() != nil || d.file == nil || length <= 0 || offset > d.size-length {
 		return false
 	}
-	if !d.pass.Allows(disk.ExtentOf(offset, length)) {
+	if !d.pass.Pass(disk.ExtentOf(offset, length)) {
 		return false
 	}
 	d.used.Store(true)
@@ -252,7 +259,7 @@ func (d *earlyDisk) passing(offset, length int64) bool {
 
 // BeginChange implements Tracked.
 func (d *earlyDisk) BeginChange(offset, length int64) (change uint64) {
-	if d.passing(offset, length) {
+	if d.passes(offset, length) {
 		return 0
 	}
 	if next := d.await(); next != nil {

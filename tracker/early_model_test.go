@@ -89,7 +89,7 @@ func (m *model) goOn(t *rapid.T, g *guests) {
 			}, func() error { return fs.punchBelow(w.f, w.offset, w.length) })
 		default:
 			fill := bytes.Repeat([]byte{rapid.Byte().Draw(t, "fill")}, int(w.length))
-			if early, ok := d.(*earlyDisk); ok && early.passing(w.offset, w.length) {
+			if early, ok := d.(*earlyDisk); ok && early.passes(w.offset, w.length) {
 				check(t, m.fs.write(w.f, fill, w.offset))
 				m.passed++
 				continue

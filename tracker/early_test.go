@@ -36,66 +36,85 @@ func TestPassing(t *testing.T) {
 	write := func(t *testing.T, h *host, offset int64) {
 		check(t, h.fs.write(h.disks[0], bytes.Repeat([]byte{1}, disk.BlockSize), offset))
 	}
+	cool := func(_ *testing.T, h *host) {
+		h.tracker.coolOnce()
+		h.tracker.coolOnce()
+	}
 	for name, c := range map[string]struct {
+		idle           bool // no epoch waits to be shipped
 		before         func(t *testing.T, h *host)
 		offset, length int64
 		passes         bool
 	}{
-		"marked":                     {nil, 8192, 4096, true},
-		"a part of a block":          {nil, 8195, 100, true},
-		"not marked":                 {nil, 16384, 4096, false},
-		"partly marked":              {nil, 8192, 4097, false},
-		"nothing":                    {nil, 8192, 0, false},
-		"beyond the end":             {nil, size, 4096, false},
-		"far beyond the end":         {nil, 1<<63 - 4096, 4096, false},
-		"marked in the epoch before": {func(t *testing.T, h *host) { rollover(t, h) }, 8192, 4096, false},
-		"marked again": {func(t *testing.T, h *host) {
+		"marked":             {false, nil, 8192, 4096, true},
+		"a part of a block":  {false, nil, 8195, 100, true},
+		"not marked":         {false, nil, 16384, 4096, false},
+		"partly marked":      {false, nil, 8192, 4097, false},
+		"nothing":            {false, nil, 8192, 0, false},
+		"beyond the end":     {false, nil, size, 4096, false},
+		"far beyond the end": {true, nil, 1<<63 - 4096, 4096, false},
+		"marked in the epoch before": {
+			false, func(t *testing.T, h *host) { rollover(t, h) }, 8192, 4096, false,
+		},
+		"marked again": {false, func(t *testing.T, h *host) {
 			rollover(t, h)
 			write(t, h, 8192)
 		}, 8192, 4096, true},
-		"marked, and cut off since": {func(t *testing.T, h *host) {
+		"marked, and cut off since": {true, func(t *testing.T, h *host) {
 			check(t, h.fs.truncate(h.disks[0], 8192))
 		}, 8192, 4096, false},
-		"marked, and cut off in part": {func(t *testing.T, h *host) {
+		"marked, and cut off in part": {true, func(t *testing.T, h *host) {
 			check(t, h.fs.truncate(h.disks[0], 8192+100))
 		}, 8192, 101, false},
-		"in a zone that cooled": {func(_ *testing.T, h *host) {
-			h.tracker.coolOnce()
-			h.tracker.coolOnce()
-		}, 8192, 4096, false},
-		"in a zone that became hot again": {func(t *testing.T, h *host) {
-			h.tracker.coolOnce()
-			h.tracker.coolOnce()
+		"in a zone that cooled": {true, cool, 8192, 4096, false},
+		"in a zone that became hot again": {false, func(t *testing.T, h *host) {
+			cool(t, h)
 			write(t, h, 8192)
 		}, 8192, 4096, true},
-		"marked when the log could not be written": {func(t *testing.T, h *host) {
+		"marked when the log could not be written": {false, func(t *testing.T, h *host) {
 			h.setRoom(func(uint64) error { return errInjected })
 			write(t, h, 16384)
 		}, 16384, 4096, false},
-		"marked before the log was repaired": {func(t *testing.T, h *host) {
+		"marked before the log was repaired": {false, func(t *testing.T, h *host) {
 			h.setRoom(func(uint64) error { return errInjected })
 			write(t, h, 16384)
 			h.setRoom(nil)
 			h.tracker.mendOnce()
 		}, 16384, 4096, true},
-		"changed behind": {func(_ *testing.T, h *host) {
+		"changed behind": {true, func(_ *testing.T, h *host) {
 			later := time.Now().Add(time.Hour)
 			h.beforeReopen = func() { check(h.t, os.Chtimes(h.disks[0].Name(), later, later)) }
 		}, 8192, 4096, false},
-		"marked by who died two deaths ago": {func(_ *testing.T, h *host) { h.kill(nil) }, 8192, 4096, true},
-		"marked by two who died": {func(t *testing.T, h *host) {
+		"marked by who died two deaths ago": {
+			false, func(_ *testing.T, h *host) { h.kill(nil) }, 8192, 4096, true,
+		},
+		"marked by two who died": {false, func(t *testing.T, h *host) {
 			h.kill(nil)
 			write(t, h, 12288)
 		}, 8192, 8192, true},
-		"marked before an epoch that was not stored": {func(t *testing.T, h *host) {
+		"marked, and one died early since": {false, func(_ *testing.T, h *host) {
 			h.beforeReopen = func() { h.dieEarly(func(*Early) {}) }
 		}, 8192, 4096, true},
+		"not marked, and nothing waits": {true, nil, 16384, 4096, true},
+		"not marked, in a cold zone":    {true, nil, (2 * smallZone) * disk.BlockSize, 4096, false},
+		"partly in a cold zone":         {true, nil, (smallZone - 1) * disk.BlockSize, 8192, false},
+		"not marked, and something waits again": {
+			true, func(t *testing.T, h *host) { rollover(t, h) }, 16384, 4096, false,
+		},
+		"not marked, and what waited was shipped": {false, func(t *testing.T, h *host) {
+			vm, err := h.tracker.VM(t.Context(), testSpec.ID)
+			check(t, err)
+			check(t, h.tracker.Acknowledge(t.Context(), testSpec.ID, vm.Sealed[0].Number, 0))
+		}, 16384, 4096, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := startHost(t, t.TempDir(), size, 1<<20)
 			defer h.stop()
 			protect(t, h)
 			walked(t, h)
+			if !c.idle {
+				rollover(t, h)
+			}
 			write(t, h, 8192)
 			if c.before != nil {
 				c.before(t, h)
@@ -103,7 +122,7 @@ func TestPassing(t *testing.T) {
 			asked := false
 			h.killWith(func(*Early) {
 				asked = true
-				if got := h.earlyDisk(h.disks[0]).passing(c.offset, c.length); got != c.passes {
+				if got := h.earlyDisk(h.disks[0]).passes(c.offset, c.length); got != c.passes {
 					t.Errorf("it passes: %v", got)
 				}
 			})
@@ -111,6 +130,41 @@ func TestPassing(t *testing.T) {
 				t.Fatal("nothing stands for the disks")
 			}
 		})
+	}
+}
+
+// TestEarlyFirstTouch: what is touched for the first time while no tracker is
+// open, by processes of which the first die before theirs is, belongs to the
+// epoch that is open then.
+func TestEarlyFirstTouch(t *testing.T) {
+	h := startHost(t, t.TempDir(), 2<<20, 1<<20)
+	defer h.stop()
+	protect(t, h)
+	replicas := walked(t, h)
+	for _, at := range []int64{0, 2<<20 - 1} { // zones become hot
+		check(t, h.fs.write(h.disks[0], []byte("1"), at))
+	}
+	rollover(t, h)
+	shipAll(t, h, replicas)
+	touch := func(n int64) {
+		if !h.earlyDisk(h.disks[0]).passes(n*disk.BlockSize, disk.BlockSize) {
+			t.Errorf("block %d does not pass", n)
+		}
+		check(t, h.fs.write(h.disks[0], bytes.Repeat([]byte{byte(n)}, disk.BlockSize), n*disk.BlockSize))
+	}
+	h.beforeReopen = func() {
+		h.dieEarly(func(*Early) { touch(5) })
+		h.dieEarly(func(*Early) { touch(511) })
+	}
+	h.killWith(func(*Early) { touch(6) })
+	if notes := h.left.Disks()[0].Notes(); len(notes) != 0 {
+		t.Errorf("what the change log has is noted: %v", notes)
+	}
+	h.kill(nil)
+	rollover(t, h)
+	shipAll(t, h, replicas)
+	if !bytes.Equal(replicas[0].bytes, content(t, h.disks[0])) {
+		t.Fatalf("the replica differs at byte %d", firstDifference(replicas[0].bytes, content(t, h.disks[0])))
 	}
 }
 
@@ -124,7 +178,7 @@ func TestCleanStopLetsNothingPass(t *testing.T) {
 	check(t, h.fs.write(h.disks[0], []byte("marked"), 0))
 	check(t, h.tracker.Close())
 	h.early = func(*Early) {
-		if h.earlyDisk(h.disks[0]).passing(0, 6) {
+		if h.earlyDisk(h.disks[0]).passes(0, 6) {
 			t.Error("it passes")
 		}
 	}

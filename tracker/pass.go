@@ -1,6 +1,10 @@
 package tracker
 
-import "lifeboat/tracker/passes"
+import (
+	"lifeboat/disk"
+	"lifeboat/tracker/changelog"
+	"lifeboat/tracker/passes"
+)
 
 // NewPasses makes passes in a memfd, which the caller owns.
 func NewPasses() (fd int, err error) { return passes.Create(zoneBlocks) }
@@ -17,8 +21,39 @@ func (d *tracked) enter() bool {
 	d.pass = d.vm.t.cfg.Passes.Enter(passes.Identity{
 		ID: passes.ID(d.id), Device: d.device, Inode: d.inode, Handle: string(d.handle),
 	}, d.vm.open)
+	d.pass.SetIdle(len(d.vm.sealed) == 0)
 	d.publish()
 	return d.pass != nil
+}
+
+// takeNotes makes what changed before the tracker was open, and was noted in the
+// passes, part of the open epoch. Nothing is noted any more, and the disk's
+// changes come here, but no rollover can begin. The VM's mu is held.
+func (d *tracked) takeNotes() {
+	notes := d.pass.Notes()
+	if len(notes) == 0 {
+		return
+	}
+	open := d.open()
+	err := d.vm.t.bulk(func(w *changelog.Writes) {
+		for _, r := range notes {
+			w.RegionInDoubt(d.id, open.number, r)
+		}
+	})
+	if err != nil {
+		d.vm.t.logBroke(err)
+	}
+	for _, n := range notes {
+		r := region(n)
+		lock := &d.regions[r%shards]
+		lock.Lock()
+		open.extra.add(r, changelog.AllBits())
+		open.logged.set(disk.Block(r))
+		lock.Unlock()
+	}
+	if err == nil {
+		d.pass.Forget()
+	}
 }
 
 // publish gives passes for all that the change log has. The VM's mu is held.

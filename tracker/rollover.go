@@ -92,6 +92,9 @@ func (v *vm) seal() (*sealedEpoch, error) {
 		next[i] = newEpochLog(d.id, v.open+1, s.Disks[i].Size)
 		d.ready(next[i])
 	}
+	for _, d := range v.disks {
+		d.pass.SetIdle(false)
+	}
 	v.endTurn(s)
 	for i := range v.disks {
 		// Nothing has cut it since, so this is its size at the instant.

@@ -27,8 +27,10 @@ type entry struct {
 	inode      uint64
 	epoch      uint64 // the open one
 	alive      int64
+	idle       uint32 // 1 if nobody needs before-images
+	_          uint32
 	handle     [maxHandle]byte
-	_          [entrySize - 56 - maxHandle]byte
+	_          [entrySize - 64 - maxHandle]byte
 }
 
 var _ [entrySize]byte = [unsafe.Sizeof(entry{})]byte{}
@@ -96,7 +98,7 @@ func (p *Passes) Enter(x Identity, epoch uint64) *Disk {
 		}
 		d := &Disk{of: p, slot: slot, entry: p.entry(slot), identity: x, pages: map[place]*bits{}}
 		e := d.entry
-		e.id, e.device, e.inode, e.epoch, e.alive = x.ID, x.Device, x.Inode, epoch, 0
+		e.id, e.device, e.inode, e.epoch, e.alive, e.idle = x.ID, x.Device, x.Inode, epoch, 0, 0
 		e.handleSize = uint32(copy(e.handle[:], x.Handle))
 		atomic.StoreUint32(&e.used, 1)
 		p.disks[slot] = d
@@ -196,26 +198,89 @@ func (d *Disk) Cool(zone uint64) {
 	}
 }
 
-// Allows tells whether every block has a pass, and all its zones are hot.
-func (d *Disk) Allows(x disk.Extent) bool {
-	if d == nil || x.Count == 0 {
+// SetIdle notes whether no sealed epoch waits, so that nobody needs
+// before-images: before one is sealed that it is not so, and that it is after
+// the last one was dropped.
+func (d *Disk) SetIdle(yes bool) {
+	if d == nil {
+		return
+	}
+	value := uint32(0)
+	if yes {
+		value = 1
+	}
+	atomic.StoreUint32(&d.entry.idle, value)
+}
+
+// Pass tells whether an extent may be changed without asking the tracker. All
+// its zones have to be hot; and every block has a pass, or nobody needs
+// before-images: then it is noted which regions change.
+func (d *Disk) Pass(x disk.Extent) bool {
+	if d == nil || x.Count == 0 || x.End() > maxBlocks {
 		return false
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	zone := d.of.head.zone
-	for n := uint64(x.Start) / zone; n <= uint64(x.End()-1)/zone; n++ {
-		if page := d.pages[place{hot, n / pageBits}]; page == nil || !page.get(n%pageBits) {
-			return false
-		}
+	if !d.all(hot, uint64(x.Start)/zone, uint64(x.End()-1)/zone) {
+		return false
 	}
-	for b, end := uint64(x.Start), uint64(x.End()); b < end; b++ {
-		page := d.pages[place{marks, b / pageBits}]
-		if page == nil || !page.get(b%pageBits) {
+	return d.all(marks, uint64(x.Start), uint64(x.End()-1)) ||
+		atomic.LoadUint32(&d.entry.idle) == 1 && d.note(uint64(x.Start)/RegionBlocks, uint64(x.End()-1)/RegionBlocks)
+}
+
+// all tells whether all bits from first to last are set. mu is held.
+func (d *Disk) all(kind uint32, first, last uint64) bool {
+	for n := first; n <= last; n++ {
+		if page := d.pages[place{kind, n / pageBits}]; page == nil || !page.get(n%pageBits) {
 			return false
 		}
 	}
 	return true
+}
+
+// note notes that regions change. mu is held.
+func (d *Disk) note(first, last uint64) bool {
+	for n := first; n <= last; n++ {
+		page := d.demand(place{notes, n / pageBits})
+		if page == nil {
+			return false
+		}
+		page.set(n % pageBits)
+	}
+	return true
+}
+
+// Notes returns the regions that were noted.
+func (d *Disk) Notes() []uint64 {
+	if d == nil {
+		return nil
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var all []uint64
+	for at, page := range d.pages {
+		for n := range uint64(pageBits) {
+			if at.kind == notes && page.get(n) {
+				all = append(all, at.index*pageBits+n)
+			}
+		}
+	}
+	return all
+}
+
+// Forget forgets what was noted: the change log has it.
+func (d *Disk) Forget() {
+	if d == nil {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for at := range d.pages {
+		if at.kind == notes {
+			d.drop(at)
+		}
+	}
 }
 
 // Lived notes when a change went on that the tracker was not asked for.
@@ -237,7 +302,7 @@ func (p *Passes) takeDisks() error {
 		switch {
 		case e.used == 0:
 			continue
-		case e.used != 1 || e.handleSize > maxHandle || e.epoch == 0:
+		case e.used != 1 || e.handleSize > maxHandle || e.epoch == 0 || e.idle > 1:
 			return fmt.Errorf("disk %d cannot be", slot)
 		case ids[e.id] || files[file]:
 			return errors.New("a disk is there twice")

@@ -23,7 +23,11 @@ const (
 const (
 	marks = 1 + iota // blocks that were marked in the page's epoch
 	hot              // zones
+	notes            // regions that changed, of which the change log does not know yet
 )
+
+// RegionBlocks is how many blocks a region has.
+const RegionBlocks = 256
 
 // bits is a page.
 type bits [pageSize / 8]uint64
@@ -128,6 +132,15 @@ func (p *Passes) Trim() error {
 	return nil
 }
 
+// pagesOf returns how many pages of a kind a disk may have.
+func (p *Passes) pagesOf(kind uint32) uint64 {
+	per := map[uint32]uint64{marks: 1, hot: p.head.zone, notes: RegionBlocks}[kind]
+	if per == 0 {
+		return 0
+	}
+	return (maxBlocks/per + pageBits - 1) / pageBits
+}
+
 // takePages checks every page. Those of an epoch that is over are free.
 func (p *Passes) takePages() error {
 	for n := range uint32(maxPages) {
@@ -145,7 +158,7 @@ func (p *Passes) takePages() error {
 		}
 		d, at := p.disks[owner-1], place{h.kind, h.index}
 		switch {
-		case h.kind != marks && h.kind != hot, h.index >= maxBlocks/pageBits:
+		case h.index >= p.pagesOf(h.kind):
 			return fmt.Errorf("page %d is of no kind", n)
 		case h.kind == marks && h.epoch > d.entry.epoch:
 			return fmt.Errorf("page %d is of an epoch to come", n)

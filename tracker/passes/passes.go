@@ -2,7 +2,8 @@
 // them, in memory that outlives processes: the passes. A pass says that a block
 // may be changed without asking the tracker, since all that this would find is
 // that nothing is left to do. So while the next one still opens its change log,
-// guests go on with most of what they do. It has no policy.
+// guests go on with most of what they do; and what they touch for the first time
+// is noted here, when that is all there is to do. It has no policy.
 //
 // # The memory
 //
@@ -15,7 +16,7 @@
 //	  4096  the disks: 1024 entries of 256 bytes
 //	266240  what each page is: 4096 entries of 32 bytes
 //	397312  4096 pages of 4 KiB: bitmaps of marked blocks, 128 MiB of a disk in
-//	        each, and of hot zones
+//	        each, of hot zones, and of regions that changed meanwhile
 //
 // # Invariants
 //
@@ -23,7 +24,8 @@
 //     before the place is used again.
 //   - A page of marks counts only while its epoch is the disk's, so that raising
 //     one number takes all passes of an epoch away.
-//   - What is there may be less than the tracker knows, never more.
+//   - What is there may be less than the tracker knows, never more. Notes are of
+//     what it does not know, and stay until its change log has them.
 //   - Whoever maps it checks its version and distrusts every entry: what is not
 //     understood is refused as a whole, and there are no passes.
 package passes
@@ -153,7 +155,7 @@ func (p *Passes) take(zone uint64) error {
 	case h.version != version || h.entry != entrySize || h.disks != maxDisks || h.pages != maxPages:
 		return fmt.Errorf("they have version %d, with %d disks of %d bytes and %d pages, not %d, %d, %d and %d",
 			h.version, h.disks, h.entry, h.pages, version, maxDisks, entrySize, maxPages)
-	case h.zone != zone:
+	case h.zone != zone || zone == 0:
 		return fmt.Errorf("their zones have %d blocks, not %d", h.zone, zone)
 	case h.fresh > maxPages || h.complete > 1:
 		return errors.New("they have used more pages than there are")

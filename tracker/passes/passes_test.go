@@ -48,7 +48,7 @@ func (d *Disk) block(epoch uint64, b disk.Block) {
 	d.Mark(epoch, b/64*64, []uint64{1 << (b % 64)})
 }
 
-func (d *Disk) allows(b disk.Block) bool { return d.Allows(disk.Extent{Start: b, Count: 1}) }
+func (d *Disk) allows(b disk.Block) bool { return d.Pass(disk.Extent{Start: b, Count: 1}) }
 
 // next returns a disk as the next process finds it.
 func next(t testing.TB, fd int, x Identity) *Disk {
@@ -94,6 +94,44 @@ func TestPassesOutliveProcesses(t *testing.T) {
 	a.Cool(64000 / testZone)
 	if a.allows(64000) || next(t, fd, identity(1)).allows(64000) {
 		t.Error("a pass in a cold zone")
+	}
+}
+
+// TestNotes: where nobody needs before-images, what has no pass may change when
+// it is noted, in hot zones. Notes outlive processes and epochs, until they are
+// forgotten.
+func TestNotes(t *testing.T) {
+	fd, p := newPasses(t)
+	d := p.Enter(identity(1), 5)
+	d.block(5, 9)
+	x := disk.Extent{Start: 10, Count: 80}
+	if d.Pass(x) || len(d.Notes()) != 0 {
+		t.Error("a first touch passes, and somebody may need before-images")
+	}
+	d.SetIdle(true)
+	if !d.allows(9) || len(d.Notes()) != 0 {
+		t.Error("what has a pass is noted")
+	}
+	if d.Pass(disk.Extent{Start: 90, Count: 20}) || len(d.Notes()) != 0 {
+		t.Error("a first touch passes in a cold zone")
+	}
+	d.Heat(2*pageBits*RegionBlocks/testZone + 1)
+	far := disk.Block(2*pageBits*RegionBlocks + 99)
+	if !d.Pass(x) || !d.allows(far) || d.Pass(disk.Extent{Start: maxBlocks, Count: 1}) {
+		t.Error("a first touch does not pass")
+	}
+	d.Turn(6)
+	again := next(t, fd, identity(1))
+	if got := again.Notes(); len(got) != 2 || got[0]+got[1] != uint64(far/RegionBlocks) {
+		t.Errorf("regions %v are noted", got)
+	}
+	again.SetIdle(false)
+	if again.allows(11) || again.allows(far) {
+		t.Error("a note is taken for a pass")
+	}
+	again.Forget()
+	if len(again.Notes()) != 0 || len(next(t, fd, identity(1)).Notes()) != 0 {
+		t.Error("what was forgotten is there")
 	}
 }
 
@@ -287,7 +325,11 @@ func FuzzMap(f *testing.F) {
 		defer again.Unmap()
 		for _, d := range again.Disks() {
 			d.allows(0)
+			d.SetIdle(true)
+			d.allows(1)
+			d.Notes()
 			d.block(d.entry.epoch, 2*pageBits)
+			d.Forget()
 			d.Turn(d.entry.epoch + 1)
 			d.Remove()
 		}
@@ -308,8 +350,10 @@ func TestNotUnderstood(t *testing.T) {
 		"page nobody used":  func(p *Passes) { p.head.fresh = 0 },
 		"page of nobody":    func(p *Passes) { p.header(0).owner = 9 },
 		"owner beyond":      func(p *Passes) { p.header(0).owner = maxDisks + 1 },
-		"kind":              func(p *Passes) { p.header(0).kind = 3 },
+		"kind":              func(p *Passes) { p.header(0).kind = 4 },
+		"no kind":           func(p *Passes) { p.header(0).kind = 0 },
 		"beyond the disk":   func(p *Passes) { p.header(0).index = maxBlocks / pageBits },
+		"neither idle, nor": func(p *Passes) { p.entry(0).idle = 2 },
 		"epoch to come":     func(p *Passes) { *p.header(1) = header{1, marks, 3, 6, 0}; p.head.fresh = 4 },
 		"page twice":        func(p *Passes) { *p.header(3) = *p.header(0); p.head.fresh = 4 },
 		"disk twice":        func(p *Passes) { *p.entry(5) = *p.entry(0) },
