@@ -32,7 +32,11 @@ func (h *host) earlyDisk(f *os.File) *earlyDisk {
 // TestPassing: when a tracker died, its disks can be changed before there is
 // another, exactly where that would not have anything to do.
 func TestPassing(t *testing.T) {
-	const size = 2 << 20
+	const (
+		size    = 2 << 20
+		zone2   = 2 * smallZone * disk.BlockSize
+		region1 = regionBytes // in the same zone
+	)
 	write := func(t *testing.T, h *host, offset int64) {
 		check(t, h.fs.write(h.disks[0], bytes.Repeat([]byte{1}, disk.BlockSize), offset))
 	}
@@ -72,15 +76,17 @@ func TestPassing(t *testing.T) {
 			write(t, h, 8192)
 		}, 8192, 4096, true},
 		"marked when the log could not be written": {false, func(t *testing.T, h *host) {
+			write(t, h, zone2)
 			h.setRoom(func(uint64) error { return errInjected })
-			write(t, h, 16384)
-		}, 16384, 4096, false},
+			write(t, h, region1)
+		}, region1, 4096, false},
 		"marked before the log was repaired": {false, func(t *testing.T, h *host) {
+			write(t, h, zone2)
 			h.setRoom(func(uint64) error { return errInjected })
-			write(t, h, 16384)
+			write(t, h, region1)
 			h.setRoom(nil)
 			h.tracker.mendOnce()
-		}, 16384, 4096, true},
+		}, region1, 4096, true},
 		"changed behind": {true, func(_ *testing.T, h *host) {
 			later := time.Now().Add(time.Hour)
 			h.beforeReopen = func() { check(h.t, os.Chtimes(h.disks[0].Name(), later, later)) }
@@ -345,12 +351,28 @@ func TestEarlyTells(t *testing.T) {
 		h.fs.hold(h.disks[0], true)
 		h.fs.hold(h.disks[0], false)
 		h.fs.Look()
-		check(t, os.Remove(h.disks[1].Name()))
-		h.fs.tracked(h.disks[1]).NameRemoved()
 	})
 	wantWalk(t, h, unseen)
-	wantEvent(t, h, EventDiskRemoved)
+
+	d, next := &earlyDisk{decided: make(chan struct{})}, new(told)
+	d.NameRemoved()
+	d.decide(next)
+	if next.removed != 1 {
+		t.Errorf("the next one was told %d times of a name that was lost before", next.removed)
+	}
+	d.NameRemoved()
+	if next.removed != 2 {
+		t.Errorf("the next one was told %d times of two lost names", next.removed)
+	}
 }
+
+// told is a disk that counts what it is told.
+type told struct {
+	untracked
+	removed int
+}
+
+func (d *told) NameRemoved() { d.removed++ }
 
 // TestUnprotectedIsForgotten: what is not protected any more needs no passes,
 // and nothing stands for it.

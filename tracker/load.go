@@ -173,8 +173,11 @@ func (v *vm) takeUp(was ending, changed string) error {
 			return err
 		}
 	}
+	// One that cannot be read cannot be read as a part of the next one either:
+	// nobody has saved the blocks that count as changed only in it.
+	readable := true
 	for i := 0; i < len(v.sealed); {
-		if v.sealed[i].Exact && v.sealed[i].Number > v.lostThrough.Load() {
+		if readable = readable && v.sealed[i].Exact && v.sealed[i].Number > v.lostThrough.Load(); readable {
 			i++
 			continue
 		}
