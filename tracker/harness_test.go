@@ -414,9 +414,10 @@ func (h *host) reopen() {
 	if cfg.Early = Anticipate(cfg); cfg.Early != nil && h.early != nil {
 		h.early(cfg.Early)
 	}
-	var err error
-	h.tracker, err = Open(cfg)
-	check(h.t, err)
+	if _, err := Open(cfg); err != nil { // else hook has noted it
+		h.tracker = nil
+		check(h.t, err)
+	}
 }
 
 // config is that of a new process.
