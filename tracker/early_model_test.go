@@ -120,6 +120,18 @@ func (m *model) killed(t *rapid.T, after func()) {
 	check(t, errors.Join(g.errs...))
 }
 
+// killAfterRollover kills the tracker when an epoch has just been sealed: what
+// was marked in it is what guests must not change without a before-image.
+func (m *model) killAfterRollover(t *rapid.T) {
+	m.write(t)
+	m.rollover(t)
+	if rapid.Bool().Draw(t, "written again") {
+		m.write(t)
+	}
+	m.killed(t, nil)
+	m.peek(t)
+}
+
 // goOnAndDie is a process that guests go on with, and that dies before its
 // tracker is open.
 func (m *model) goOnAndDie(t *rapid.T) {

@@ -324,7 +324,7 @@ func TestLaw(t *testing.T) {
 			"rollover":     m.rollover, "roll over again": m.rollover, "walk": m.walkStep, "walk on": m.walkStep,
 			"ship": m.ship, "peek": m.peek, "give up": m.giveUp, "lose": m.lose,
 			"kill": func(t *rapid.T) { m.killed(t, nil) }, "restart": func(*rapid.T) { m.restart() },
-			"kill in change": m.killInChange, "kill in resize": m.killInResize, "fail resize": m.failResize,
+			"kill after rollover": m.killAfterRollover, "kill in change": m.killInChange, "kill in resize": m.killInResize, "fail resize": m.failResize,
 			"require walk": m.requireWalk, "power cut": m.powerCut,
 			"hold": m.hold, "hold no more": m.hold, "write unseen": m.writeUnseen,
 			"cool":         func(*rapid.T) { m.tracker.coolOnce() },
