@@ -232,6 +232,7 @@ func TestForgo(t *testing.T) {
 	rollover(t, h)
 	check(t, h.fs.write(h.disks[0], bytes.Repeat([]byte{2}, 4096), 0)) // has a before-image
 	own := filepath.Join(h.dir, FolderName)
+	late, durable := false, [][]byte(nil)
 	h.killWith(func(e *Early) {
 		log, aside := filepath.Join(own, "log"), filepath.Join(own, "aside")
 		check(t, os.Rename(log, aside))
@@ -261,7 +262,20 @@ func TestForgo(t *testing.T) {
 		}
 		check(t, os.Remove(log))
 		check(t, os.Rename(aside, log))
+		h.onSyncDisk = func() { durable = [][]byte{content(t, h.disks[0]), content(t, h.disks[1])} }
+		h.onSync = func() { // when a walk is required, and the disks are not attached
+			if !late {
+				late = true
+				check(t, h.fs.write(h.disks[1], []byte("late"), 100))
+			}
+		}
 	})
+	h.syncing.Lock()
+	h.onSync, h.onSyncDisk = nil, nil
+	h.syncing.Unlock()
+	if !late || !bytes.Equal(durable[1], content(t, h.disks[1])) {
+		t.Error("a power cut could take back what was written untracked, and nobody would see it")
+	}
 	if vm := wantWalk(t, h, "could not be written"); len(vm.Sealed) != 0 {
 		t.Fatalf("epochs are offered that may lack before-images: %+v", vm.Sealed)
 	}
