@@ -33,10 +33,12 @@ type tracking struct {
 	// settled is closed when it is open, or changes go on without it.
 	settled  chan struct{}
 	settling sync.Once
+	// again is the pause while changes go on without it.
+	again time.Duration
 }
 
 func newTracking(log *slog.Logger) *tracking {
-	return &tracking{log: log, settled: make(chan struct{})}
+	return &tracking{log: log, settled: make(chan struct{}), again: openAgain}
 }
 
 func (t *tracking) settle() { t.settling.Do(func() { close(t.settled) }) }
@@ -75,7 +77,7 @@ func (t *tracking) open() error {
 func (t *tracking) openLate(ctx context.Context) bool {
 	if deaths := t.config.Passes.Attempts(); deaths >= openDeaths {
 		t.log.Error("filters die when they open the change logs", "deaths", deaths)
-		if !t.forgo(ctx) || !wait(ctx, openAgain) {
+		if !t.forgo(ctx) || !wait(ctx, t.again) {
 			return false
 		}
 	}
@@ -90,7 +92,7 @@ func (t *tracking) openLate(ctx context.Context) bool {
 			if !t.forgo(ctx) {
 				return false
 			}
-			pause = openAgain
+			pause = t.again
 		}
 		if !wait(ctx, pause) {
 			return false
