@@ -306,6 +306,41 @@ func TestForgoneThenKilled(t *testing.T) {
 	wantWalk(t, h, "could not be written")
 }
 
+// TestColdZoneThenPowerLost: what is changed in a cold zone before a tracker is
+// there is found when a power cut takes it back after it was shipped.
+func TestColdZoneThenPowerLost(t *testing.T) {
+	h := startHost(t, t.TempDir(), 2<<20, 1<<20)
+	defer h.stop()
+	p := newPower(h)
+	protect(t, h)
+	replicas := walked(t, h)
+	check(t, h.fs.write(h.disks[0], []byte("1"), 0))
+	h.tracker.coolOnce()
+	h.tracker.coolOnce()
+	written := make(chan error, 1)
+	h.killWith(func(*Early) {
+		d, fs := h.earlyDisk(h.disks[0]), h.fs
+		if d.passes(0, 1) { // so it is done before there is a tracker
+			written <- fs.write(h.disks[0], []byte("2"), 0)
+			return
+		}
+		go func() { written <- fs.write(h.disks[0], []byte("2"), 0) }()
+	})
+	check(t, <-written)
+	rollover(t, h)
+	shipAll(t, h, replicas)
+	check(t, h.fs.write(h.disks[0], []byte("3"), 1<<20)) // another zone becomes hot, and the log is synced
+	p.cut(false, func() bool { return false })
+	if got := content(t, h.disks[0])[0]; got != '1' {
+		t.Fatalf("the power cut took nothing back: %q", got)
+	}
+	rollover(t, h)
+	shipAll(t, h, replicas)
+	if !bytes.Equal(replicas[0].bytes, content(t, h.disks[0])) {
+		t.Fatalf("the replica differs at byte %d", firstDifference(replicas[0].bytes, content(t, h.disks[0])))
+	}
+}
+
 // TestEarlyHandsOver: writers go on while the tracker takes over, and what they
 // did before, while and after it did is in the next epoch. The race detector is
 // the judge of the rest.
