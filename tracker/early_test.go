@@ -163,8 +163,8 @@ func TestEarlyFirstTouch(t *testing.T) {
 		h.dieEarly(func(*Early) { touch(511) })
 	}
 	h.killWith(func(*Early) { touch(6) })
-	if notes := h.left.Disks()[0].Notes(); len(notes) != 0 {
-		t.Errorf("what the change log has is noted: %v", notes)
+	if touched := h.left.Disks()[0].Touched(); len(touched) != 0 {
+		t.Errorf("what the change log has is remembered: %v", touched)
 	}
 	h.kill(nil)
 	rollover(t, h)

@@ -26,24 +26,24 @@ func (d *tracked) enter() bool {
 	return d.pass != nil
 }
 
-// takeNotes makes what changed before the tracker was open, and was noted in the
-// passes, part of the open epoch. Nothing is noted any more, and the disk's
-// changes come here, but no rollover can begin. The VM's mu is held.
-func (d *tracked) takeNotes() {
-	notes := d.pass.Notes()
-	if len(notes) == 0 {
+// takeTouched makes what was touched before the tracker was open part of the open
+// epoch. Nothing is remembered so any more, and the disk's changes come here, but
+// no rollover can begin. The VM's mu is held.
+func (d *tracked) takeTouched() {
+	touched := d.pass.Touched()
+	if len(touched) == 0 {
 		return
 	}
 	open := d.open()
 	err := d.vm.t.bulk(func(w *changelog.Writes) {
-		for _, r := range notes {
+		for _, r := range touched {
 			w.RegionInDoubt(d.id, open.number, r)
 		}
 	})
 	if err != nil {
 		d.vm.t.logBroke(err)
 	}
-	for _, n := range notes {
+	for _, n := range touched {
 		r := region(n)
 		lock := &d.regions[r%shards]
 		lock.Lock()

@@ -133,7 +133,7 @@ func (v *vm) attach(d *tracked) error {
 	if early := v.t.cfg.Early.of(d); early != nil {
 		early.decide(d)
 	}
-	d.takeNotes()
+	d.takeTouched()
 	if err := v.t.cfg.FileSystem.Attach(d.device, d.inode, d); err != nil {
 		return fmt.Errorf("track disk %s: %w", d.path, err)
 	}

@@ -214,7 +214,7 @@ func (d *Disk) SetIdle(yes bool) {
 
 // Pass tells whether an extent may be changed without asking the tracker. All
 // its zones have to be hot; and every block has a pass, or nobody needs
-// before-images: then it is noted which regions change.
+// before-images: then it is remembered which regions are touched.
 func (d *Disk) Pass(x disk.Extent) bool {
 	if d == nil || x.Count == 0 || x.End() > maxBlocks {
 		return false
@@ -226,7 +226,7 @@ func (d *Disk) Pass(x disk.Extent) bool {
 		return false
 	}
 	return d.all(marks, uint64(x.Start), uint64(x.End()-1)) ||
-		atomic.LoadUint32(&d.entry.idle) == 1 && d.note(uint64(x.Start)/RegionBlocks, uint64(x.End()-1)/RegionBlocks)
+		atomic.LoadUint32(&d.entry.idle) == 1 && d.touch(uint64(x.Start)/RegionBlocks, uint64(x.End()-1)/RegionBlocks)
 }
 
 // all tells whether all bits from first to last are set. mu is held.
@@ -239,10 +239,10 @@ func (d *Disk) all(kind uint32, first, last uint64) bool {
 	return true
 }
 
-// note notes that regions change. mu is held.
-func (d *Disk) note(first, last uint64) bool {
+// touch remembers regions that change. mu is held.
+func (d *Disk) touch(first, last uint64) bool {
 	for n := first; n <= last; n++ {
-		page := d.demand(place{notes, n / pageBits})
+		page := d.demand(place{touched, n / pageBits})
 		if page == nil {
 			return false
 		}
@@ -251,8 +251,8 @@ func (d *Disk) note(first, last uint64) bool {
 	return true
 }
 
-// Notes returns the regions that were noted.
-func (d *Disk) Notes() []uint64 {
+// Touched returns the regions that were touched, and not forgotten since.
+func (d *Disk) Touched() []uint64 {
 	if d == nil {
 		return nil
 	}
@@ -261,7 +261,7 @@ func (d *Disk) Notes() []uint64 {
 	var all []uint64
 	for at, page := range d.pages {
 		for n := range uint64(pageBits) {
-			if at.kind == notes && page.get(n) {
+			if at.kind == touched && page.get(n) {
 				all = append(all, at.index*pageBits+n)
 			}
 		}
@@ -269,7 +269,7 @@ func (d *Disk) Notes() []uint64 {
 	return all
 }
 
-// Forget forgets what was noted: the change log has it.
+// Forget forgets what was touched: the change log has it.
 func (d *Disk) Forget() {
 	if d == nil {
 		return
@@ -277,7 +277,7 @@ func (d *Disk) Forget() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for at := range d.pages {
-		if at.kind == notes {
+		if at.kind == touched {
 			d.drop(at)
 		}
 	}

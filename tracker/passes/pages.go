@@ -23,7 +23,7 @@ const (
 const (
 	marks = 1 + iota // blocks that were marked in the page's epoch
 	hot              // zones
-	notes            // regions that changed, of which the change log does not know yet
+	touched          // regions that changed, of which the change log does not know yet
 )
 
 // RegionBlocks is how many blocks a region has.
@@ -134,7 +134,7 @@ func (p *Passes) Trim() error {
 
 // pagesOf returns how many pages of a kind a disk may have.
 func (p *Passes) pagesOf(kind uint32) uint64 {
-	per := map[uint32]uint64{marks: 1, hot: p.head.zone, notes: RegionBlocks}[kind]
+	per := map[uint32]uint64{marks: 1, hot: p.head.zone, touched: RegionBlocks}[kind]
 	if per == 0 {
 		return 0
 	}

@@ -3,7 +3,7 @@
 // may be changed without asking the tracker, since all that this would find is
 // that nothing is left to do. So while the next one still opens its change log,
 // guests go on with most of what they do; and what they touch for the first time
-// is noted here, when that is all there is to do. It has no policy.
+// is remembered here, when that is all there is to do. It has no policy.
 //
 // # The memory
 //
@@ -24,8 +24,8 @@
 //     before the place is used again.
 //   - A page of marks counts only while its epoch is the disk's, so that raising
 //     one number takes all passes of an epoch away.
-//   - What is there may be less than the tracker knows, never more. Notes are of
-//     what it does not know, and stay until its change log has them.
+//   - What is there may be less than the tracker knows, never more. Only what was
+//     touched without it is news, and stays until its change log has it.
 //   - Whoever maps it checks its version and distrusts every entry: what is not
 //     understood is refused as a whole, and there are no passes.
 package passes

@@ -97,22 +97,22 @@ func TestPassesOutliveProcesses(t *testing.T) {
 	}
 }
 
-// TestNotes: where nobody needs before-images, what has no pass may change when
-// it is noted, in hot zones. Notes outlive processes and epochs, until they are
+// TestTouched: where nobody needs before-images, what has no pass may change when
+// it is remembered, in hot zones. That outlives processes and epochs, until it is
 // forgotten.
-func TestNotes(t *testing.T) {
+func TestTouched(t *testing.T) {
 	fd, p := newPasses(t)
 	d := p.Enter(identity(1), 5)
 	d.block(5, 9)
 	x := disk.Extent{Start: 10, Count: 80}
-	if d.Pass(x) || len(d.Notes()) != 0 {
+	if d.Pass(x) || len(d.Touched()) != 0 {
 		t.Error("a first touch passes, and somebody may need before-images")
 	}
 	d.SetIdle(true)
-	if !d.allows(9) || len(d.Notes()) != 0 {
-		t.Error("what has a pass is noted")
+	if !d.allows(9) || len(d.Touched()) != 0 {
+		t.Error("what has a pass is remembered")
 	}
-	if d.Pass(disk.Extent{Start: 90, Count: 20}) || len(d.Notes()) != 0 {
+	if d.Pass(disk.Extent{Start: 90, Count: 20}) || len(d.Touched()) != 0 {
 		t.Error("a first touch passes in a cold zone")
 	}
 	d.Heat(2*pageBits*RegionBlocks/testZone + 1)
@@ -122,15 +122,15 @@ func TestNotes(t *testing.T) {
 	}
 	d.Turn(6)
 	again := next(t, fd, identity(1))
-	if got := again.Notes(); len(got) != 2 || got[0]+got[1] != uint64(far/RegionBlocks) {
-		t.Errorf("regions %v are noted", got)
+	if got := again.Touched(); len(got) != 2 || got[0]+got[1] != uint64(far/RegionBlocks) {
+		t.Errorf("regions %v are remembered", got)
 	}
 	again.SetIdle(false)
 	if again.allows(11) || again.allows(far) {
-		t.Error("a note is taken for a pass")
+		t.Error("what was touched is taken for a pass")
 	}
 	again.Forget()
-	if len(again.Notes()) != 0 || len(next(t, fd, identity(1)).Notes()) != 0 {
+	if len(again.Touched()) != 0 || len(next(t, fd, identity(1)).Touched()) != 0 {
 		t.Error("what was forgotten is there")
 	}
 }
@@ -327,7 +327,7 @@ func FuzzMap(f *testing.F) {
 			d.allows(0)
 			d.SetIdle(true)
 			d.allows(1)
-			d.Notes()
+			d.Touched()
 			d.block(d.entry.epoch, 2*pageBits)
 			d.Forget()
 			d.Turn(d.entry.epoch + 1)
