@@ -78,11 +78,13 @@ func TestPassing(t *testing.T) {
 		"marked when the log could not be written": {false, func(t *testing.T, h *host) {
 			write(t, h, zone2)
 			h.setRoom(func(uint64) error { return errInjected })
+			h.tracker.logBroke(errInjected)
 			write(t, h, region1)
 		}, region1, 4096, false},
 		"marked before the log was repaired": {false, func(t *testing.T, h *host) {
 			write(t, h, zone2)
 			h.setRoom(func(uint64) error { return errInjected })
+			h.tracker.logBroke(errInjected)
 			write(t, h, region1)
 			h.setRoom(nil)
 			h.tracker.mendOnce()

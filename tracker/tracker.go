@@ -25,12 +25,12 @@
 // # What a crash leaves
 //
 // The bitmaps live in memory. Before the first change of a region (1 MiB) in
-// an epoch, a record in the change log puts the region in doubt; at the
-// rollover the epoch's bitmaps replace its records. So a process that starts
-// anew takes the regions of the open epoch as changed in full, and merges a
-// sealed epoch that was not flushed into the next one. If the host lost power,
-// hot zones and logged regions count as changed (see zones.go), and sealed
-// epochs are dropped.
+// an epoch, a record puts the region in doubt, at first in the notes (see
+// notes.go) and soon in the change log; at the rollover the epoch's bitmaps
+// replace its records. So a process that starts anew takes the regions of the
+// open epoch as changed in full, and merges a sealed epoch that was not flushed
+// into the next one. If the host lost power, hot zones and logged regions count
+// as changed (see zones.go), and sealed epochs are dropped.
 //
 // Where a keeper holds the mount, a part of the bitmaps outlives the process:
 // see passes. So guests go on before the change log is open again, with changes
@@ -127,6 +127,7 @@ type Tracker struct {
 	// part of it exists in memory only.
 	incomplete atomic.Bool
 	touches    touchGroup
+	notes      *noteBook
 	events     eventBook
 	stretches  chan stretch
 
@@ -187,6 +188,11 @@ func Open(cfg Config) (_ *Tracker, err error) {
 	if t.live, was, err = openLiveness(own, bootID); err != nil {
 		return nil, err
 	}
+	complete, err := t.openNotes(own, was)
+	if err != nil {
+		return nil, err
+	}
+	was.incomplete = was.incomplete || !complete
 	if err := t.load(was); err != nil {
 		return nil, err
 	}
@@ -198,6 +204,7 @@ func Open(cfg Config) (_ *Tracker, err error) {
 	ctx, stop := context.WithCancel(context.Background())
 	t.stop = stop
 	t.workers.Go(func() { t.beat(ctx) })
+	t.workers.Go(func() { t.takeNotesOften(ctx) })
 	t.workers.Go(func() { t.lookAhead(ctx) })
 	t.workers.Go(func() { t.mend(ctx) })
 	t.workers.Go(func() { t.cool(ctx) })
@@ -300,6 +307,9 @@ func (t *Tracker) release(clean bool) error {
 	}
 	if t.live != nil {
 		errs = append(errs, t.live.close(clean))
+	}
+	if t.notes != nil {
+		errs = append(errs, t.notes.close())
 	}
 	if t.imageFolder != nil {
 		errs = append(errs, t.imageFolder.Close())

@@ -21,9 +21,9 @@ const (
 
 // What the bits of a page stand for.
 const (
-	marks = 1 + iota // blocks that were marked in the page's epoch
-	hot              // zones
-	touched          // regions that changed, of which the change log does not know yet
+	marks   = 1 + iota // blocks that were marked in the page's epoch
+	hot                // zones
+	touched            // regions that changed, of which the change log does not know yet
 )
 
 // RegionBlocks is how many blocks a region has.
