@@ -107,7 +107,6 @@ func mount(ctx context.Context, o mountOptions) (err error) {
 	}
 	logs := newTracking(o.log)
 	o.fusefs.MakeRoom = logs.makeRoom
-	left := passesFrom(o.fusefs.Estate, o.log)
 	fs, err := fusefs.Open(o.fusefs)
 	if err != nil {
 		return err
@@ -119,6 +118,7 @@ func mount(ctx context.Context, o mountOptions) (err error) {
 	}
 	defer folder.Close() //nolint:errcheck // only a directory descriptor
 	measured := newMetrics(fs)
+	left := passesFrom(o.fusefs.Estate, o.log)
 	logs.config = tracker.Config{
 		Folder: folder, FileSystem: attacher{fs}, Logger: o.log, ImageShare: o.imageShare,
 		RolloverPause: measured.rolloverPause, Passes: left,

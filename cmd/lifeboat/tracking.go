@@ -146,7 +146,7 @@ func passesFrom(estate *handover.Estate, log *slog.Logger) *passes.Passes {
 		return nil
 	}
 	if fd, ok := estate.Held[handover.Passes]; ok {
-		delete(estate.Held, handover.Passes) // it is no node's
+		delete(estate.Held, handover.Passes)
 		p, err := tracker.MapPasses(fd)
 		_ = unix.Close(fd) // the mapping stays
 		if err == nil {
