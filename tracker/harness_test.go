@@ -360,8 +360,8 @@ func (h *host) copyOwn(to string) {
 			}
 		}
 	}
-	h.tracker.notes.taking.Lock() // what is taken over must be in one place at least
-	defer h.tracker.notes.taking.Unlock()
+	h.tracker.daybook.posting.Lock() // what is posted must be in one place at least
+	defer h.tracker.daybook.posting.Unlock()
 	own := filepath.Join(h.dir, FolderName)
 	for tries := 1; ; tries++ {
 		check(h.t, os.RemoveAll(to))

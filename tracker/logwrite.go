@@ -41,7 +41,7 @@ func (t *Tracker) roomForImages() error { return t.room(imageReserve) }
 
 // commit writes to the change log and fails if that is not possible.
 func (t *Tracker) commit(fill func(*changelog.Writes)) error {
-	t.takeNotes()
+	t.postAll()
 	if err := t.room(logReserve); err != nil {
 		return err
 	}
@@ -50,7 +50,7 @@ func (t *Tracker) commit(fill func(*changelog.Writes)) error {
 
 // bulk is commit for many records, without its atomicity.
 func (t *Tracker) bulk(fill func(*changelog.Writes)) error {
-	t.takeNotes()
+	t.postAll()
 	if err := t.room(logReserve); err != nil {
 		return err
 	}
@@ -58,7 +58,7 @@ func (t *Tracker) bulk(fill func(*changelog.Writes)) error {
 }
 
 func (t *Tracker) dropLog(id changelog.ID, epoch uint64) error {
-	t.takeNotes()
+	t.postAll()
 	if err := t.room(logReserve); err != nil {
 		return err
 	}
@@ -66,16 +66,16 @@ func (t *Tracker) dropLog(id changelog.ID, epoch uint64) error {
 }
 
 func (t *Tracker) dropImageLog(id changelog.ID, epoch uint64) error {
-	t.takeNotes()
+	t.postAll()
 	if err := t.room(logReserve); err != nil {
 		return err
 	}
 	return t.log.DropImages(id, epoch)
 }
 
-// makeDurable makes all durable that the change log and the notes have.
+// makeDurable makes all durable that change log and daybook have.
 func (t *Tracker) makeDurable() error {
-	t.takeNotes()
+	t.postAll()
 	return t.syncLog()
 }
 

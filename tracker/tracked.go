@@ -256,14 +256,14 @@ func (d *tracked) readyRegion(open *epochLog, r region, fresh changelog.Bits) {
 	if logged && save.Empty() {
 		return
 	}
-	n := note{disk: d.id, epoch: open.number, region: uint64(r)}
+	e := touchEntry{disk: d.id, epoch: open.number, region: uint64(r)}
 	if !logged {
-		n.inDoubt = 1
+		e.inDoubt = 1
 	}
 	if !save.Empty() {
-		n.saved = union(saved, save)
+		e.saved = union(saved, save)
 	}
-	d.vm.t.noteTouch(&n)
+	d.vm.t.enterTouch(&e)
 	open.logged.set(disk.Block(r))
 	shots.saved.add(r, save)
 	shots.bytes.Add(int64(save.Count()) * disk.BlockSize)

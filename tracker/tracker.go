@@ -25,8 +25,8 @@
 // # What a crash leaves
 //
 // The bitmaps live in memory. Before the first change of a region (1 MiB) in
-// an epoch, a record puts the region in doubt, at first in the notes (see
-// notes.go) and soon in the change log; at the rollover the epoch's bitmaps
+// an epoch, a record puts the region in doubt, at first in the daybook (see
+// daybook.go) and soon in the change log; at the rollover the epoch's bitmaps
 // replace its records. So a process that starts anew takes the regions of the
 // open epoch as changed in full, and merges a sealed epoch that was not flushed
 // into the next one. If the host lost power, hot zones and logged regions count
@@ -127,7 +127,7 @@ type Tracker struct {
 	// part of it exists in memory only.
 	incomplete atomic.Bool
 	touches    touchGroup
-	notes      *noteBook
+	daybook    *daybook
 	events     eventBook
 	stretches  chan stretch
 
@@ -188,7 +188,7 @@ func Open(cfg Config) (_ *Tracker, err error) {
 	if t.live, was, err = openLiveness(own, bootID); err != nil {
 		return nil, err
 	}
-	complete, err := t.openNotes(own, was)
+	complete, err := t.openDaybook(own, was)
 	if err != nil {
 		return nil, err
 	}
@@ -204,7 +204,7 @@ func Open(cfg Config) (_ *Tracker, err error) {
 	ctx, stop := context.WithCancel(context.Background())
 	t.stop = stop
 	t.workers.Go(func() { t.beat(ctx) })
-	t.workers.Go(func() { t.takeNotesOften(ctx) })
+	t.workers.Go(func() { t.postOften(ctx) })
 	t.workers.Go(func() { t.lookAhead(ctx) })
 	t.workers.Go(func() { t.mend(ctx) })
 	t.workers.Go(func() { t.cool(ctx) })
@@ -308,8 +308,8 @@ func (t *Tracker) release(clean bool) error {
 	if t.live != nil {
 		errs = append(errs, t.live.close(clean))
 	}
-	if t.notes != nil {
-		errs = append(errs, t.notes.close())
+	if t.daybook != nil {
+		errs = append(errs, t.daybook.close())
 	}
 	if t.imageFolder != nil {
 		errs = append(errs, t.imageFolder.Close())

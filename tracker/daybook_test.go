@@ -10,103 +10,103 @@ import (
 	"lifeboat/tracker/changelog"
 )
 
-// openTestNotes maps the notes of a folder as a process that starts does.
-func openTestNotes(t testing.TB, dir string) (b *noteBook, understood bool) {
+// openTestDaybook maps the daybook of a folder as a process that starts does.
+func openTestDaybook(t testing.TB, dir string) (b *daybook, understood bool) {
 	t.Helper()
 	folder, err := os.OpenRoot(dir)
 	check(t, err)
 	defer folder.Close() //nolint:errcheck // only a directory descriptor
-	b, understood, err = openNotes(folder)
+	b, understood, err = openDaybook(folder)
 	check(t, err)
 	t.Cleanup(func() { check(t, b.close()) })
 	return b, understood
 }
 
-func regionsLeft(b *noteBook) (all []uint64) {
+func regionsLeft(b *daybook) (all []uint64) {
 	for n := range b.left {
 		all = append(all, n.region)
 	}
 	return all
 }
 
-func mustNotBeFull(t testing.TB) func(notes) {
-	return func(notes) { t.Fatalf("the notes are full") }
+func mustNotBeFull(t testing.TB) func(entries) {
+	return func(entries) { t.Fatalf("the daybook is full") }
 }
 
-// TestNotes has processes die: what they noted and did not take is left to the
+// TestDaybook has processes die: what they entered and did not post is left to the
 // next one, all but what was being written.
-func TestNotes(t *testing.T) {
+func TestDaybook(t *testing.T) {
 	dir := t.TempDir()
-	first, understood := openTestNotes(t, dir)
+	first, understood := openTestDaybook(t, dir)
 	if !understood || len(regionsLeft(first)) != 0 {
 		t.Fatalf("a new book is understood: %t, and has %d", understood, regionsLeft(first))
 	}
 	first.begin()
-	noted := note{disk: changelog.ID{7}, epoch: 8, region: 1, inDoubt: 1, saved: changelog.Bits{9}}
-	first.add(&noted, mustNotBeFull(t))
-	first.take(first.given.Load(), func(notes) {})
+	x := touchEntry{disk: changelog.ID{7}, epoch: 8, region: 1, inDoubt: 1, saved: changelog.Bits{9}}
+	first.enter(&x, mustNotBeFull(t))
+	first.postBefore(first.given.Load(), func(entries) {})
 	for r := uint64(2); r < 6; r++ {
-		noted.region = r
-		first.add(&noted, mustNotBeFull(t))
+		x.region = r
+		first.enter(&x, mustNotBeFull(t))
 	}
 	first.ring[3].number.Store(0) // that of region 4: its writer dies
 	first.given.Add(1)            // and another one
 
-	second, understood := openTestNotes(t, dir)
+	second, understood := openTestDaybook(t, dir)
 	if left := regionsLeft(second); !understood || len(left) != 3 || left[0] != 2 || left[1] != 3 || left[2] != 5 {
 		t.Errorf("understood: %t; regions %d are left", understood, left)
 	}
-	for n := range second.left {
-		if n.disk != noted.disk || n.epoch != noted.epoch || n.inDoubt != 1 || n.saved != noted.saved {
-			t.Errorf("noted was %+v", n)
+	for e := range second.left {
+		if e.disk != x.disk || e.epoch != x.epoch || e.inDoubt != 1 || e.saved != x.saved {
+			t.Errorf("the entry is %+v", e)
 		}
 	}
 	second.begin()
-	third, _ := openTestNotes(t, dir)
+	third, _ := openTestDaybook(t, dir)
 	if left := regionsLeft(third); len(left) != 0 {
 		t.Errorf("regions %d are left in a book that was emptied", left)
 	}
-	third.magic().Store(notesMagic + 1)
-	if _, understood := openTestNotes(t, dir); understood {
+	third.magic().Store(daybookMagic + 1)
+	if _, understood := openTestDaybook(t, dir); understood {
 		t.Error("another version is understood")
 	}
 }
 
-// TestNotesConcurrently has several write while others take, through many rounds
-// of the ring: each note comes out once, in its writer's order.
-func TestNotesConcurrently(t *testing.T) {
-	const writers, each = 4, notesCount
-	b, _ := openTestNotes(t, t.TempDir())
+// TestDaybookConcurrently has several write while others take, through many rounds
+// of the ring: each entry comes out once, in its writer's order.
+func TestDaybookConcurrently(t *testing.T) {
+	const writers, each = 4, daybookCount
+	b, _ := openTestDaybook(t, t.TempDir())
 	b.begin()
 	got := map[changelog.ID]uint64{}
-	pass := func(all notes) {
-		for n := range all {
-			if n.region != got[n.disk] {
-				t.Errorf("note %d comes after %d", n.region, got[n.disk])
+	pass := func(all entries) {
+		for e := range all {
+			if e.region != got[e.disk] {
+				t.Errorf("entry %d comes after %d", e.region, got[e.disk])
 			}
-			got[n.disk] = n.region + 1
+			got[e.disk] = e.region + 1
 		}
 	}
 	var group sync.WaitGroup
 	for w := range writers {
 		group.Go(func() {
 			for i := range uint64(each) {
-				b.add(&note{disk: changelog.ID{byte(w)}, region: i}, pass)
+				b.enter(&touchEntry{disk: changelog.ID{byte(w)}, region: i}, pass)
 			}
 		})
 	}
 	group.Wait()
-	b.take(b.given.Load(), pass)
+	b.postBefore(b.given.Load(), pass)
 	for w := range writers {
 		if n := got[changelog.ID{byte(w)}]; n != each {
-			t.Errorf("%d notes of writer %d came out, not %d", n, w, each)
+			t.Errorf("%d entries of writer %d came out, not %d", n, w, each)
 		}
 	}
 }
 
-// TestNotesNotTaken kills the process before the change log has what was noted:
+// TestDaybookNotPosted kills the process before the change log has what was entered:
 // the change is in the epoch, and what the sealed one had there is readable.
-func TestNotesNotTaken(t *testing.T) {
+func TestDaybookNotPosted(t *testing.T) {
 	h := startHost(t, t.TempDir(), 8*regionBytes, 1<<20)
 	defer h.stop()
 	protect(t, h)
@@ -114,11 +114,11 @@ func TestNotesNotTaken(t *testing.T) {
 	check(t, h.fs.write(h.disks[0], []byte{1}, 0))
 	sealed := rollover(t, h)
 	check(t, h.fs.write(h.disks[0], []byte{9}, 7*regionBytes)) // makes its zone hot, with a commit
-	h.tracker.takeNotes()
-	h.tracker.notes.asked.Store(true) // so nobody is asked to take any
+	h.tracker.postAll()
+	h.tracker.daybook.asked.Store(true) // so nobody is asked to take any
 	check(t, h.fs.write(h.disks[0], []byte{2}, 0))
-	if h.tracker.notes.given.Load() == h.tracker.notes.taken.Load() {
-		t.Fatal("nothing is in the notes alone")
+	if h.tracker.daybook.given.Load() == h.tracker.daybook.posted.Load() {
+		t.Fatal("nothing is in the daybook alone")
 	}
 	want := append([]byte{1}, content(t, h.disks[0])[1:]...)
 	h.kill(nil)
@@ -134,15 +134,15 @@ func TestNotesNotTaken(t *testing.T) {
 	}
 }
 
-// TestNotesOfAnotherVersion: what the process before noted in a way that is not
+// TestDaybookOfAnotherVersion: what the process before entered in a way that is not
 // known here may be anything, so the disks are walked.
-func TestNotesOfAnotherVersion(t *testing.T) {
+func TestDaybookOfAnotherVersion(t *testing.T) {
 	h := startHost(t, t.TempDir(), 8*regionBytes, 1<<20)
 	defer h.stop()
 	protect(t, h)
 	walked(t, h)
 	h.beforeReopen = func() {
-		path := filepath.Join(h.dir, FolderName, "notes")
+		path := filepath.Join(h.dir, FolderName, "daybook")
 		p, err := os.ReadFile(path)
 		check(t, err)
 		p[6]++
@@ -171,7 +171,7 @@ func TestLookAheadWhileBroken(t *testing.T) {
 		}
 		return errNoSpace
 	})
-	h.tracker.takeNotes()
+	h.tracker.postAll()
 	if h.tracker.commit(func(*changelog.Writes) {}) == nil {
 		t.Fatal("the change log can be written")
 	}
@@ -199,18 +199,18 @@ func TestLookAheadWhileBroken(t *testing.T) {
 	t.Errorf("%v changed, without the block that was written", changed)
 }
 
-// FuzzNotes opens what anybody may have made of the file.
-func FuzzNotes(f *testing.F) {
+// FuzzDaybook opens what anybody may have made of the file.
+func FuzzDaybook(f *testing.F) {
 	f.Add([]byte{}, uint64(0), uint64(1))
-	f.Add(make([]byte, noteSize), uint64(5), uint64(6))
+	f.Add(make([]byte, entrySize), uint64(5), uint64(6))
 	f.Fuzz(func(t *testing.T, p []byte, taken, number uint64) {
 		dir := t.TempDir()
-		b, _ := openTestNotes(t, dir)
-		b.taken.Store(taken)
-		at := notesHeader + int(taken%notesCount)*noteSize
-		copy(b.memory[at:min(at+noteSize, notesSize)], p)
-		b.ring[taken%notesCount].number.Store(number)
-		again, _ := openTestNotes(t, dir)
+		b, _ := openTestDaybook(t, dir)
+		b.posted.Store(taken)
+		at := daybookHeader + int(taken%daybookCount)*entrySize
+		copy(b.memory[at:min(at+entrySize, daybookSize)], p)
+		b.ring[taken%daybookCount].number.Store(number)
+		again, _ := openTestDaybook(t, dir)
 		for n := range again.left {
 			if n.region >= uint64(regionOf(disk.BlockAt(MaxDiskSize))) {
 				t.Errorf("region %d is beyond every disk", n.region)
