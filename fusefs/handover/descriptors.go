@@ -97,10 +97,6 @@ func descriptorIn(control []byte) int {
 	return fds[0]
 }
 
-// Passes is the id, which no node has, under which the keeper holds what one
-// tracker leaves to the next: see tracker/passes.
-const Passes = 0
-
 // Estate is what a filter gets from the keeper.
 type Estate struct {
 	Device int            // /dev/fuse
