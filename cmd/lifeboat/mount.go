@@ -147,15 +147,28 @@ func mount(ctx context.Context, o mountOptions) (err error) {
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
 	served := make(chan error, 1)
 	go func() {
-		if early && (!logs.openLate(serving) || !socket.listenLate(serving)) {
-			served <- nil
-			return
+		if early {
+			err := logs.openLate(serving)
+			if errors.Is(err, errOtherBuild) {
+				// Guests wait, and the keeper has another filter do what they want.
+				o.log.Error("this filter ends", "error", err)
+				os.Exit(exitFailed)
+			}
+			if err != nil || !socket.listenLate(serving) {
+				served <- nil // it was stopped
+				return
+			}
 		}
 		served <- socket.serve(serving, logs.logs.Load())
 	}()
 	o.log.Info("mounted", "folder", below, "mountpoint", point, "control", socket.path)
 	if o.fusefs.Estate != nil {
-		err = o.fusefs.Estate.Ready()
+		// Requests are being answered, but an upgrade has succeeded only now.
+		select {
+		case <-logs.settled:
+			err = o.fusefs.Estate.Ready()
+		case <-m.Done():
+		}
 	} else {
 		err = announce(o.readyFD)
 	}

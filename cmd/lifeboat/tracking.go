@@ -2,7 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"io"
 	"log/slog"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,10 +40,14 @@ type tracking struct {
 	settling sync.Once
 	// again is the pause while changes go on without it.
 	again time.Duration
+	build uint64
 }
 
+// errOtherBuild says that this program is not the one that tracked before.
+var errOtherBuild = errors.New("the change logs cannot be opened by this build, and another one could")
+
 func newTracking(log *slog.Logger) *tracking {
-	return &tracking{log: log, settled: make(chan struct{}), again: openAgain}
+	return &tracking{log: log, settled: make(chan struct{}), again: openAgain, build: buildID()}
 }
 
 func (t *tracking) settle() { t.settling.Do(func() { close(t.settled) }) }
@@ -65,37 +74,41 @@ func (t *tracking) open() error {
 	if err != nil {
 		return err
 	}
-	t.config.Passes.Opened()
+	t.config.Passes.Opened(t.build)
 	t.logs.Store(logs)
 	t.settle()
 	return nil
 }
 
-// openLate opens the tracker while the mount is served, and returns false if ctx
-// ended before it could. Guests wait for it, but not for long: if it does not
-// open, or filters die of it, changes go on untracked.
-func (t *tracking) openLate(ctx context.Context) bool {
+// openLate opens the tracker while the mount is served; it fails if ctx ended
+// before it could. Guests wait for it, but not for long: if it does not open, or
+// filters die of it, changes go on untracked. But a program that is not the one
+// that tracked before is an upgrade, which can be taken back: it gives up.
+func (t *tracking) openLate(ctx context.Context) error {
 	if deaths := t.config.Passes.Attempts(); deaths >= openDeaths {
 		t.log.Error("filters die when they open the change logs", "deaths", deaths)
 		if !t.forgo(ctx) || !wait(ctx, t.again) {
-			return false
+			return ctx.Err()
 		}
 	}
 	for tries := 1; ; tries++ {
 		err := t.open()
 		if err == nil {
-			return true
+			return nil
 		}
 		t.log.Error("the change logs cannot be opened; it is tried again", "error", err)
 		pause := openPause
 		if tries >= openTries {
+			if t.config.Passes.OpenedBy() != t.build {
+				return fmt.Errorf("%w: %w", errOtherBuild, err)
+			}
 			if !t.forgo(ctx) {
-				return false
+				return ctx.Err()
 			}
 			pause = t.again
 		}
 		if !wait(ctx, pause) {
-			return false
+			return ctx.Err()
 		}
 	}
 }
@@ -127,6 +140,16 @@ func (t *tracking) close() error {
 		return logs.Close()
 	}
 	return nil
+}
+
+// buildID tells this build from others.
+func buildID() uint64 {
+	h := fnv.New64a()
+	if info, ok := debug.ReadBuildInfo(); ok {
+		_, _ = io.WriteString(h, info.String()) // a hash takes everything
+	}
+	_, _ = io.WriteString(h, version)
+	return h.Sum64() | 1
 }
 
 // wait returns false if ctx ends before.

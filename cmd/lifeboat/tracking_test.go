@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -27,6 +28,40 @@ func must(t *testing.T, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestUpgradeCannotOpen: a program that cannot open what another one could gives
+// up, and lets nothing go on untracked.
+func TestUpgradeCannotOpen(t *testing.T) {
+	dir := t.TempDir()
+	folder, err := os.Open(dir)
+	must(t, err)
+	fd, err := tracker.NewPasses()
+	must(t, err)
+	left, err := tracker.MapPasses(fd)
+	must(t, err)
+	tr := newTracking(slog.New(slog.DiscardHandler))
+	tr.config = tracker.Config{Folder: folder, FileSystem: nobody{}, Logger: tr.log, Passes: left}
+	must(t, tr.open())
+	must(t, tr.close())
+	must(t, os.RemoveAll(filepath.Join(dir, tracker.FolderName, "log")))
+	must(t, os.WriteFile(filepath.Join(dir, tracker.FolderName, "log"), nil, 0o600))
+
+	next := newTracking(tr.log)
+	next.config, next.build = tr.config, tr.build+2
+	if !next.anticipate() {
+		t.Fatal("nothing stands for the disks")
+	}
+	if err := next.openLate(t.Context()); !errors.Is(err, errOtherBuild) {
+		t.Errorf("it does not give up: %v", err)
+	}
+	select {
+	case <-next.settled:
+		t.Error("changes go on untracked")
+	default:
+	}
+	must(t, folder.Close())
+	must(t, unix.Close(fd))
 }
 
 // TestFiltersDieOpening: when filters have died of opening the change logs, one
@@ -70,9 +105,7 @@ func TestFiltersDieOpening(t *testing.T) {
 		for range deaths {
 			second.config.Passes.Attempt()
 		}
-		if !second.openLate(t.Context()) {
-			t.Fatal("it did not open")
-		}
+		must(t, second.openLate(t.Context()))
 		second.makeRoom()
 		vm, err = second.logs.Load().VM(t.Context(), id)
 		must(t, err)

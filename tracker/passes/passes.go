@@ -12,7 +12,8 @@
 // memory. All numbers are in the machine's own byte order.
 //
 //	     0  magic, version, sizes, a name; whether all protected disks are known;
-//	        how many pages were ever used; how often a tracker was about to open
+//	        how many pages were ever used; how often a tracker was about to open,
+//	        and what build it was that could
 //	  4096  the disks: 1024 entries of 256 bytes
 //	266240  what each page is: 4096 entries of 32 bytes
 //	397312  4096 pages of 4 KiB: bitmaps of marked blocks, 128 MiB of a disk in
@@ -69,6 +70,7 @@ type head struct {
 	attempts uint32
 	_        uint32
 	name     uint64
+	build    uint64
 }
 
 // Passes are mapped passes. All methods may be called concurrently, by the one
@@ -212,9 +214,18 @@ func (p *Passes) Attempts() int {
 	return int(atomic.LoadUint32(&p.head.attempts))
 }
 
-// Opened notes that one was.
-func (p *Passes) Opened() {
+// Opened notes that one was, by a program of this build.
+func (p *Passes) Opened(build uint64) {
 	if p != nil {
+		atomic.StoreUint64(&p.head.build, build)
 		atomic.StoreUint32(&p.head.attempts, 0)
 	}
+}
+
+// OpenedBy returns the build that opened one last, 0 if none did.
+func (p *Passes) OpenedBy() uint64 {
+	if p == nil {
+		return 0
+	}
+	return atomic.LoadUint64(&p.head.build)
 }
