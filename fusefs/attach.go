@@ -30,7 +30,7 @@ func (fs *FS) Attach(file FileID, d Disk) error {
 	}
 	f.attach.Lock()
 	defer f.attach.Unlock()
-	if f.nodes.disk(file, false) != nil {
+	if f.nodes.disk(file, false) != nil && !f.early[file] {
 		return fmt.Errorf("fusefs: attach inode %d: %w", file.Inode, ErrAttached)
 	}
 	holders, _, err := holdersBelow(file)
@@ -41,6 +41,7 @@ func (fs *FS) Attach(file FileID, d Disk) error {
 		return &BusyError{What: fmt.Sprintf("inode %d is open in the folder below the mount", file.Inode), Holders: holders}
 	}
 	if f.setDisk(file, d) {
+		delete(f.early, file)
 		return nil
 	}
 	holders, err = f.usersAbove(file)
@@ -48,6 +49,19 @@ func (fs *FS) Attach(file FileID, d Disk) error {
 		What:    fmt.Sprintf("inode %d is open with kernel passthrough", file.Inode),
 		Holders: holders,
 	}, err)
+}
+
+// Anticipate attaches an early disk, before the mount is served: one that stands
+// for another until that is there, and whose place Attach then takes. It asks
+// nothing of anybody: a filter that died had the file attached, and whoever has
+// it open came through that one.
+func (fs *FS) Anticipate(file FileID, d Disk) {
+	f := fs.filter
+	f.attach.Lock()
+	defer f.attach.Unlock()
+	if file.Device == f.device && f.setDisk(file, d) {
+		f.early[file] = true
+	}
 }
 
 // Detach ends what Attach began, and Watch. When it returns, neither the Disk
@@ -58,6 +72,7 @@ func (fs *FS) Detach(file FileID) {
 	f.attach.Lock()
 	defer f.attach.Unlock()
 	f.setDisk(file, nil)
+	delete(f.early, file)
 }
 
 // setDisk gives the inode, and the node it has or will have, a disk. It reports

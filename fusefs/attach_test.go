@@ -169,6 +169,59 @@ func (r *recorder) count() int {
 	return r.changed
 }
 
+// porter is a Disk that makes changes wait at their beginning.
+type porter struct {
+	recorder
+	came chan struct{}
+	let  chan struct{}
+}
+
+func (p *porter) BeginChange(offset, length int64) uint64 {
+	p.came <- struct{}{}
+	<-p.let
+	return p.recorder.BeginChange(offset, length)
+}
+
+// TestAnticipate: an early disk is told of changes until another one takes its
+// place, which is not before they are over.
+func TestAnticipate(t *testing.T) {
+	s := serveFolder(t, withoutPassthrough)
+	must(t, os.WriteFile(s.below("disk"), make([]byte, 8192), 0o644))
+	id := s.identify(t, "disk")
+	early, d := &porter{recorder{t: t}, make(chan struct{}), make(chan struct{})}, &recorder{t: t}
+	s.fs.Anticipate(id, early)
+	f, err := os.OpenFile(s.path("disk"), os.O_RDWR, 0)
+	must(t, err)
+	defer f.Close() //nolint:errcheck // the writes are checked
+	written, attached := make(chan error, 1), make(chan error, 1)
+	go func() {
+		_, err := f.WriteAt([]byte("early"), 100)
+		written <- err
+	}()
+	<-early.came
+	go func() { attached <- s.fs.Attach(id, d) }()
+	close(early.let)
+	must(t, <-attached)
+	early.idle(t)
+	must(t, <-written)
+	if told := early.take(); len(told) != 1 || told[0] != (span{100, 105}) {
+		t.Errorf("the early disk was told %v", told)
+	}
+	_, err = f.WriteAt([]byte("late"), 200)
+	must(t, err)
+	if told := d.take(); len(told) != 1 || told[0] != (span{200, 204}) {
+		t.Errorf("its successor was told %v", told)
+	}
+	if err := s.fs.Attach(id, early); !errors.Is(err, ErrAttached) {
+		t.Errorf("a second successor: %v", err)
+	}
+	s.fs.Anticipate(id, early)
+	s.fs.Detach(id)
+	_, err = f.WriteAt([]byte("nobody"), 300)
+	must(t, err)
+	must(t, s.fs.Attach(id, d))
+}
+
 func TestAttachBeforeFirstLookup(t *testing.T) {
 	s := serveFolder(t)
 	must(t, os.WriteFile(s.below("disk"), []byte("data"), 0o644))

@@ -40,7 +40,8 @@ type filter struct {
 	piece    int    // how much is written to the page cache at once
 	nodes    *table
 	idle     *idleList
-	attach   sync.Mutex // serialises Attach and Detach
+	attach   sync.Mutex // serialises Attach, Anticipate and Detach
+	early    map[FileID]bool
 	watch    *watch
 	counters counters
 	estate   *handover.Estate  // nil if nobody keeps the mount when this process dies
@@ -95,6 +96,7 @@ func newFilter(root int, options Options) (*filter, error) {
 		handles:       canOpenHandles(root),
 		asRoot:        os.Geteuid() == 0,
 		idle:          newIdleList(maxIdle),
+		early:         make(map[FileID]bool),
 		estate:        options.Estate,
 	}
 	var shared *handover.State

@@ -122,6 +122,10 @@ func (a trackedFS) Attach(device, inode uint64, d tracker.Tracked) error {
 	return a.fs.Attach(FileID{Device: device, Inode: inode}, d)
 }
 
+func (a trackedFS) Anticipate(device, inode uint64, d tracker.Tracked) {
+	a.fs.Anticipate(FileID{Device: device, Inode: inode}, d)
+}
+
 func (a trackedFS) Watch(file *os.File, w tracker.Witness) { a.fs.Watch(file, w) }
 
 func (a trackedFS) Look() { a.fs.Look() }

@@ -45,6 +45,9 @@ func (f *filter) inheritNodes() error {
 		}
 	}
 	for id, fd := range held {
+		if id == handover.Passes {
+			continue // whoever tracks takes them
+		}
 		closeFD(fd)
 		if err := f.estate.Drop(id); err != nil {
 			return err

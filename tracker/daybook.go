@@ -202,6 +202,9 @@ func (t *Tracker) openDaybook(own *os.Root, was ending) (complete bool, err erro
 			return false, fmt.Errorf("post the daybook: %w", err)
 		}
 	}
+	if !understood {
+		t.noteIncomplete(true) // or a death before that is dealt with would hide it
+	}
 	b.begin()
 	return understood, nil
 }

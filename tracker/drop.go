@@ -106,9 +106,18 @@ func (v *vm) dropSealed(n int) error {
 		return err
 	}
 	v.sealed = slices.Clone(v.sealed[n:])
+	v.noteIdle()
 	v.retireLogs()
 	v.retireImages()
 	return nil
+}
+
+// noteIdle tells the next process that nobody needs before-images, if it is so.
+// mu is held.
+func (v *vm) noteIdle() {
+	for _, d := range v.disks {
+		d.pass.SetIdle(len(v.sealed) == 0)
+	}
 }
 
 // merge gives the recovery point of a sealed epoch up: its blocks count as
@@ -146,6 +155,7 @@ func (v *vm) merge(i int, reason string) error {
 		return err
 	}
 	v.sealed = slices.Delete(slices.Clone(v.sealed), i, i+1)
+	v.noteIdle()
 	v.retireLogs()
 	v.retireImages()
 	v.t.event(v, nil, EventMerged, fmt.Sprintf("the recovery point of epoch %d was given up, its changes come with the next: %s", gone.Number, reason))

@@ -161,6 +161,42 @@ func TestBeforeImageFails(t *testing.T) {
 	}
 }
 
+// TestOlderEpochLost: when before-images of an epoch fail while the next one is
+// being sealed, that one cannot take its blocks over: nobody saves them any more.
+func TestOlderEpochLost(t *testing.T) {
+	for _, killed := range []bool{false, true} {
+		h := startHost(t, t.TempDir(), 8<<20, 1<<20)
+		protect(t, h)
+		replicas := walked(t, h)
+		check(t, h.fs.write(h.disks[0], bytes.Repeat([]byte{1}, 4096), 0))
+		lost := rollover(t, h)
+		check(t, h.fs.write(h.disks[0], bytes.Repeat([]byte{2}, 4096), 4096))
+		next := rollover(t, h)
+		v, err := h.tracker.vm(testSpec.ID)
+		check(t, err)
+		v.loseSealed(v.disks[0], lost.Number, errInjected)
+		before := content(t, h.disks[0])
+		check(t, h.fs.write(h.disks[0], bytes.Repeat([]byte{3}, 4096), 0))
+		if killed {
+			h.kill(nil)
+		} else {
+			h.tracker.mendOnce()
+		}
+		if vm, err := h.tracker.VM(t.Context(), testSpec.ID); err != nil || len(vm.Sealed) > 0 {
+			check(t, err)
+			check(t, replicas[0].apply(h, vm.Sealed[0], 0, true))
+			t.Fatalf("killed %v: epoch %d of %d: is it what it was: %v",
+				killed, vm.Sealed[0].Number, next.Number, bytes.Equal(replicas[0].bytes, before))
+		}
+		rollover(t, h)
+		shipAll(t, h, replicas)
+		if !bytes.Equal(replicas[0].bytes, content(t, h.disks[0])) {
+			t.Fatalf("killed %v: something is missing", killed)
+		}
+		h.stop()
+	}
+}
+
 // TestImageBound: more before-images than the bound make the oldest epochs one.
 func TestImageBound(t *testing.T) {
 	const size = minImageLimit + 8<<20

@@ -80,13 +80,13 @@ func handleOf(f *os.File) []byte {
 	return append(binary.LittleEndian.AppendUint32(nil, uint32(h.Type())), h.Bytes()...)
 }
 
-// openByHandle opens the file of a handle, wherever its name went.
-func (t *Tracker) openByHandle(handle []byte) (*os.File, error) {
+// openHandle opens the file of a handle, wherever its name went.
+func openHandle(folder *os.File, handle []byte, flags int) (*os.File, error) {
 	if len(handle) < 4 {
 		return nil, os.ErrNotExist
 	}
 	h := unix.NewFileHandle(int32(binary.LittleEndian.Uint32(handle)), handle[4:])
-	fd, err := unix.OpenByHandleAt(int(t.cfg.Folder.Fd()), h, unix.O_RDWR|unix.O_CLOEXEC)
+	fd, err := unix.OpenByHandleAt(int(folder.Fd()), h, flags|unix.O_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("open by handle: %w", err)
 	}

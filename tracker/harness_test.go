@@ -17,12 +17,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lifeboat/disk"
+	"lifeboat/tracker/passes"
 )
 
 // fakeFS stands for the mount: it changes disk files as the filter would.
 type fakeFS struct {
 	mu        sync.Mutex
 	disks     map[uint64]Tracked
+	gates     map[uint64]*sync.RWMutex // held for reading by changes under way
 	witnesses map[uint64]Witness
 	held      map[uint64]bool // open for writing other than through the mount
 	// broken, unless nil, is what the disk files do not let through: how many
@@ -35,7 +37,7 @@ type fakeFS struct {
 }
 
 func newFakeFS(held map[uint64]bool) *fakeFS {
-	return &fakeFS{disks: map[uint64]Tracked{}, witnesses: map[uint64]Witness{}, held: held}
+	return &fakeFS{disks: map[uint64]Tracked{}, gates: map[uint64]*sync.RWMutex{}, witnesses: map[uint64]Witness{}, held: held}
 }
 
 // reach returns how much of a change reaches the file.
@@ -46,7 +48,19 @@ func (f *fakeFS) reach(length int) (int, error) {
 	return f.broken(length)
 }
 
+func (f *fakeFS) gate(inode uint64) *sync.RWMutex {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.gates[inode] == nil {
+		f.gates[inode] = new(sync.RWMutex)
+	}
+	return f.gates[inode]
+}
+
 func (f *fakeFS) Attach(_, inode uint64, d Tracked) error {
+	gate := f.gate(inode)
+	gate.Lock()
+	defer gate.Unlock()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.held[inode] {
@@ -57,6 +71,12 @@ func (f *fakeFS) Attach(_, inode uint64, d Tracked) error {
 }
 
 var errHeld = errors.New("it is open below the mount")
+
+func (f *fakeFS) Anticipate(_, inode uint64, d Tracked) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.disks[inode] = d
+}
 
 func (f *fakeFS) Watch(file *os.File, w Witness) {
 	f.mu.Lock()
@@ -146,6 +166,9 @@ func (untracked) EndResize()                      {}
 func (untracked) NameRemoved()                    {}
 
 func (f *fakeFS) write(file *os.File, p []byte, offset int64) error {
+	gate := f.gate(inodeOf(file))
+	gate.RLock()
+	defer gate.RUnlock()
 	d := f.tracked(file)
 	defer d.EndChange(d.BeginChange(offset, int64(len(p))))
 	n, failed := f.reach(len(p))
@@ -159,6 +182,10 @@ func (f *fakeFS) punch(file *os.File, offset, length int64) error {
 	if _, err := f.reach(0); err != nil {
 		return err
 	}
+	return f.punchBelow(file, offset, length)
+}
+
+func (f *fakeFS) punchBelow(file *os.File, offset, length int64) error {
 	return unix.Fallocate(int(file.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, offset, length)
 }
 
@@ -200,7 +227,14 @@ type host struct {
 	syncing    sync.Mutex // guards them, and lets one at a time go on
 	// roomAtOpen, unless nil, is the next tracker's room, until setRoom.
 	roomAtOpen func(uint64) error
-	room       atomic.Pointer[func(uint64) error]
+	// passes are what a process leaves to the next, -1 for none: those of a
+	// mount that has no keeper.
+	passes int
+	left   *passes.Passes
+	// early, unless nil, is called when the next tracker has been anticipated,
+	// before it is open.
+	early func(*Early)
+	room  atomic.Pointer[func(uint64) error]
 }
 
 // smallZone makes zones small enough for the tests' disks to have several.
@@ -219,7 +253,7 @@ func check(t tb, err error) {
 
 // startHost opens the tracker of a folder; sizes make new disks.
 func startHost(t tb, dir string, sizes ...int64) *host {
-	h := &host{t: t, dir: dir, fs: newFakeFS(map[uint64]bool{})}
+	h := &host{t: t, dir: dir, fs: newFakeFS(map[uint64]bool{}), passes: newPasses(t)}
 	for i, size := range sizes {
 		f, err := os.Create(filepath.Join(dir, fmt.Sprintf("disk%d.img", i)))
 		check(t, err)
@@ -249,6 +283,41 @@ func (h *host) stop() {
 		check(h.t, f.Close())
 	}
 	check(h.t, h.folder.Close())
+	h.forgetPasses()
+}
+
+func newPasses(t tb) int {
+	fd, err := passes.Create(smallZone)
+	check(t, err)
+	return fd
+}
+
+// forgetPasses is the end of the mount.
+func (h *host) forgetPasses() {
+	h.left.Unmap()
+	check(h.t, unix.Close(h.passes))
+	h.left, h.passes = nil, -1
+}
+
+// inheritPasses gives the next process what this one had left by now.
+func (h *host) inheritPasses() {
+	was, next := h.passes, newPasses(h.t)
+	for at := int64(0); ; {
+		data, err := unix.Seek(was, at, unix.SEEK_DATA)
+		if errors.Is(err, unix.ENXIO) {
+			break
+		}
+		check(h.t, err)
+		at, err = unix.Seek(was, data, unix.SEEK_HOLE)
+		check(h.t, err)
+		p := make([]byte, at-data)
+		_, err = unix.Pread(was, p, data)
+		check(h.t, err)
+		_, err = unix.Pwrite(next, p, data)
+		check(h.t, err)
+	}
+	h.passes = next
+	check(h.t, unix.Close(was)) // whoever has it mapped goes on
 }
 
 // kill ends the tracker as the death of its process would: what it stored in
@@ -260,6 +329,7 @@ func (h *host) kill(after func()) {
 	t := h.tracker
 	h.fs.Look() // what came at its very end is never heard: a gap that is known
 	own, dead := filepath.Join(h.dir, FolderName), filepath.Join(h.dir, "dead")
+	h.inheritPasses()
 	h.copyOwn(dead)
 	if after != nil {
 		after()
@@ -325,6 +395,8 @@ func listing(dir string) string {
 // restart ends the tracker in an orderly way and starts another one.
 func (h *host) restart() {
 	check(h.t, h.tracker.Close())
+	h.forgetPasses()
+	h.passes = newPasses(h.t)
 	h.reopen()
 }
 
@@ -337,10 +409,35 @@ func (h *host) reopen() {
 	h.setRoom(h.roomAtOpen)
 	h.roomAtOpen = nil
 	room := func(reserve uint64) error { return (*h.room.Load())(reserve) }
-	var err error
-	h.tracker, err = Open(Config{Folder: h.folder, FileSystem: h.fs, Logger: quiet, zoneBlocks: smallZone, room: room})
+	cfg := h.config()
+	cfg.room, cfg.begun = room, h.hook
+	h.left.Unmap()
+	h.left = cfg.Passes
+	if cfg.Early = Anticipate(cfg); cfg.Early != nil && h.early != nil {
+		h.early(cfg.Early)
+	}
+	if _, err := Open(cfg); err != nil { // else hook has noted it
+		h.tracker = nil
+		check(h.t, err)
+	}
+}
+
+// config is that of a new process.
+func (h *host) config() Config {
+	left, err := passes.Map(h.passes, smallZone)
 	check(h.t, err)
-	h.hook()
+	return Config{Folder: h.folder, FileSystem: h.fs, Logger: quiet, zoneBlocks: smallZone, Passes: left}
+}
+
+// dieEarly is a process that serves guests, and dies before its tracker is open.
+func (h *host) dieEarly(guests func(*Early)) {
+	cfg := h.config()
+	if e := Anticipate(cfg); e != nil {
+		guests(e)
+	}
+	h.inheritPasses()
+	cfg.Passes.Unmap()
+	h.fs = newFakeFS(h.fs.held)
 }
 
 // setRoom makes room what the tracker knows of free space; nil means the truth.
@@ -352,8 +449,8 @@ func (h *host) setRoom(room func(reserve uint64) error) {
 }
 
 // hook lets the host know of what becomes durable.
-func (h *host) hook() {
-	t := h.tracker
+func (h *host) hook(t *Tracker) {
+	h.tracker = t
 	t.syncLog = func() error {
 		err := t.log.Sync()
 		h.syncing.Lock()

@@ -23,6 +23,7 @@ import (
 //	16  the last time, in Unix nanoseconds, that the process was alive
 //	24  1 if the change log lacks something that only memory holds
 //	32  the boot that it ran in, 36 characters
+//	72  the name of the passes that it kept up to date, 0 if it had none
 const (
 	livenessSize  = 4096
 	livenessMagic = 0x314556494c42464c // "LFBLIVE1"
@@ -40,6 +41,7 @@ type ending struct {
 	sameBoot   bool
 	incomplete bool // the change log lacked something
 	lastAlive  time.Time
+	passes     uint64 // the name of those that it kept
 }
 
 // trusted tells whether all that the process wrote is still there, and the disk
@@ -73,10 +75,11 @@ func openLiveness(folder *os.Root, bootID string) (*liveness, ending, error) {
 // power cut the clean mark of an earlier stop must not be what is found. What
 // the last process left has been dealt with by then, or a death while it is
 // being dealt with would make it look like the work of this boot.
-func (l *liveness) begin(bootID string, now time.Time) error {
+func (l *liveness) begin(bootID string, now time.Time, passes uint64) error {
 	clear(l.mem[32:68])
 	copy(l.mem[32:68], bootID)
 	l.word(0).Store(livenessMagic)
+	l.word(72).Store(passes)
 	l.alive(now)
 	l.word(8).Store(stateRunning)
 	return l.sync()
@@ -98,6 +101,7 @@ func (l *liveness) previous(bootID string) ending {
 		sameBoot:   strings.TrimRight(string(l.mem[32:68]), "\x00") == bootID,
 		incomplete: l.word(24).Load() != 0,
 		lastAlive:  time.Unix(0, int64(l.word(16).Load())),
+		passes:     l.word(72).Load(),
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"lifeboat/disk"
 	"lifeboat/tracker/changelog"
 )
@@ -45,8 +47,22 @@ func (t *Tracker) load(was ending) error {
 		if err := v.takeUp(was, changed); err != nil {
 			v.distrust(fmt.Sprintf("its change log could not be taken up: %v", err))
 		}
+		v.mu.Unlock()
+	}
+	return t.sweepImages()
+}
+
+// attachAll has the changes of all disks go through the tracker, which cannot
+// fail to open any more: there is nobody else they could go through.
+func (t *Tracker) attachAll() {
+	known := true
+	for _, v := range t.list() {
+		v.mu.Lock()
+		for _, d := range v.disks {
+			known = d.enter() && known
+		}
 		// A disk that cannot be attached must not keep the folder from being
-		// mounted either: its VM needs it. settle tries again.
+		// mounted: its VM needs it. settle tries again.
 		for _, d := range v.disks {
 			if err := v.attach(d); err != nil {
 				why := err.Error()
@@ -54,9 +70,28 @@ func (t *Tracker) load(was ending) error {
 				v.suspect(d, EventUntracked, why)
 			}
 		}
+		if t.cfg.Early.untracked() {
+			v.catchUp()
+		}
 		v.mu.Unlock()
 	}
-	return t.sweepImages()
+	t.cfg.Early.end()
+	t.cfg.Passes.SetComplete(known)
+}
+
+// catchUp is for changes that went by untracked until now. A walk is required,
+// and will ship them; no hot zone would tell that a power cut took one back. mu
+// is held.
+func (v *vm) catchUp() {
+	for _, d := range v.disks {
+		if d.file == nil {
+			continue
+		}
+		d.measure()
+		if err := d.sync(); err != nil {
+			v.fail(d, fmt.Errorf("what was written to it may be lost: %w", err))
+		}
+	}
 }
 
 // loadVM reads a VM from the change log and opens its disks. changed tells,
@@ -138,8 +173,11 @@ func (v *vm) takeUp(was ending, changed string) error {
 			return err
 		}
 	}
+	// One that cannot be read cannot be read as a part of the next one either:
+	// nobody has saved the blocks that count as changed only in it.
+	readable := true
 	for i := 0; i < len(v.sealed); {
-		if v.sealed[i].Exact && v.sealed[i].Number > v.lostThrough.Load() {
+		if readable = readable && v.sealed[i].Exact && v.sealed[i].Number > v.lostThrough.Load(); readable {
 			i++
 			continue
 		}
@@ -178,7 +216,7 @@ func (t *Tracker) loadDisk(v *vm, r diskRecord, was ending) (d *tracked, changed
 	} else {
 		d.file, d.device = file, state.device
 		d.size.Store(state.Size)
-		changed = changedBehind(r, state, was)
+		changed = d.changedBehind(r, state, was)
 	}
 	load := d.loadLogs
 	if !was.trusted() {
@@ -203,7 +241,7 @@ func (t *Tracker) findDisk(r diskRecord) (*os.File, fileState, error) {
 		}
 		err = errors.Join(errors.New("another file has its name now"), file.Close())
 	}
-	file, byHandle := t.openByHandle(r.Handle)
+	file, byHandle := openHandle(t.cfg.Folder, r.Handle, unix.O_RDWR)
 	if byHandle != nil {
 		return nil, fileState{}, err
 	}
@@ -215,7 +253,13 @@ func (t *Tracker) findDisk(r diskRecord) (*os.File, fileState, error) {
 
 // changedBehind tells, unless it is empty, why the disk file must have been
 // changed while no filter was there to see it.
-func changedBehind(r diskRecord, s fileState, was ending) string {
+func (d *tracked) changedBehind(r diskRecord, s fileState, was ending) string {
+	if early := d.vm.t.cfg.Early.of(d); early != nil {
+		if early.used.Load() {
+			return "" // this was asked before anything passed
+		}
+		was.lastAlive = was.until(early.pass)
+	}
 	if was.clean {
 		if r.Stopped != nil && r.Stopped.Size == s.Size && r.Stopped.Mtime == s.Mtime && r.Stopped.Ctime == s.Ctime {
 			return ""
@@ -226,10 +270,14 @@ func changedBehind(r diskRecord, s fileState, was ending) string {
 	if !was.sameBoot {
 		slack = writebackSlack
 	}
-	if time.Unix(0, s.Mtime).After(was.lastAlive.Add(slack)) {
+	if s.changedSince(was.lastAlive, slack) {
 		return fmt.Sprintf("disk %s was changed after the filter had been killed", r.Path)
 	}
 	return ""
+}
+
+func (s *fileState) changedSince(last time.Time, slack time.Duration) bool {
+	return time.Unix(0, s.Mtime).After(last.Add(slack))
 }
 
 // loadLogs reads the logs of the VM's sealed epochs and of its open one, and
@@ -341,14 +389,9 @@ func (t *Tracker) sweepImages() error {
 			}
 		}
 	}
-	dir, err := t.imageFolder.Open(".")
+	names, err := namesIn(t.imageFolder)
 	if err != nil {
-		return fmt.Errorf("list before-images: %w", err)
-	}
-	defer dir.Close() //nolint:errcheck // only read
-	names, err := dir.Readdirnames(-1)
-	if err != nil {
-		return fmt.Errorf("list before-images: %w", err)
+		return err
 	}
 	for _, name := range names {
 		if !known[name] {
@@ -358,4 +401,18 @@ func (t *Tracker) sweepImages() error {
 		}
 	}
 	return nil
+}
+
+// namesIn lists the folder of before-images.
+func namesIn(folder *os.Root) ([]string, error) {
+	dir, err := folder.Open(".")
+	if err != nil {
+		return nil, fmt.Errorf("list before-images: %w", err)
+	}
+	defer dir.Close() //nolint:errcheck // only read
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return nil, fmt.Errorf("list before-images: %w", err)
+	}
+	return names, nil
 }

@@ -214,10 +214,16 @@ func (v *vm) relog() error {
 			w.Doubt(v.id, *reason)
 		}
 	})
+	if err == nil {
+		err = v.t.makeDurable()
+	}
 	if err != nil {
 		return err
 	}
-	return v.t.makeDurable()
+	for _, d := range v.disks {
+		d.publish()
+	}
+	return nil
 }
 
 // relog writes all that a disk's memory knows, sealed epochs apart. resizing

@@ -3,6 +3,7 @@ package tracker
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -128,6 +129,11 @@ func (v *vm) settle() error {
 			}
 			why.CompareAndSwap(reason, nil)
 		}
+	}
+	// What is merged into an epoch has to be readable in it, and since one was
+	// lost, none of its blocks has been saved: so those after it are lost, too.
+	if n := len(v.sealed); n > 0 && v.sealed[0].Number <= v.lostThrough.Load() {
+		v.loseSealed(v.disks[0], v.sealed[n-1].Number, errors.New("an epoch before them was given up"))
 	}
 	for len(v.sealed) > 0 && v.sealed[0].Number <= v.lostThrough.Load() {
 		if err := v.merge(0, "its before-images could not be saved"); err != nil {

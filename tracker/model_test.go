@@ -23,6 +23,8 @@ type model struct {
 	walk      uint64
 	points    int
 	power     *power
+	written   []written // ranges, newest last
+	passed    int       // writes that did not wait for a tracker
 }
 
 const maxModelDisk = 5<<20 + 512
@@ -42,7 +44,9 @@ func drawRange(t *rapid.T) (offset, length int64) {
 func (m *model) write(t *rapid.T) {
 	offset, length := drawRange(t)
 	fill := bytes.Repeat([]byte{rapid.Byte().Draw(t, "fill")}, int(length))
-	check(t, m.fs.write(m.drawDisk(t), fill, offset))
+	f := m.drawDisk(t)
+	m.wrote(f, offset, length)
+	check(t, m.fs.write(f, fill, offset))
 }
 
 func (m *model) punch(t *rapid.T) {
@@ -247,7 +251,8 @@ func (m *model) killInChange(t *rapid.T) {
 		_, err := f.WriteAt(bytes.Repeat([]byte{0xee}, int(length)), offset)
 		check(t, err)
 	}
-	m.kill(func() { d.EndChange(change) })
+	m.wrote(f, offset, length)
+	m.killed(t, func() { d.EndChange(change) })
 }
 
 // killInResize is killInChange for a truncate.
@@ -259,7 +264,7 @@ func (m *model) killInResize(t *rapid.T) {
 	if rapid.Bool().Draw(t, "changed") {
 		check(t, f.Truncate(size))
 	}
-	m.kill(d.EndResize)
+	m.killed(t, d.EndResize)
 }
 
 // failResize announces a resize that then fails.
@@ -294,7 +299,7 @@ func firstDifference(a, b []byte) int {
 // TestLaw holds the tracker to its law under random operations, rollovers,
 // reads, merges, walks, kills and restarts.
 func TestLaw(t *testing.T) {
-	points := 0
+	points, passed := 0, 0
 	rapid.Check(t, func(rt *rapid.T) {
 		dir, err := os.MkdirTemp(t.TempDir(), "host")
 		check(rt, err)
@@ -318,17 +323,18 @@ func TestLaw(t *testing.T) {
 			"cut and grow": m.cutAndGrow,
 			"rollover":     m.rollover, "roll over again": m.rollover, "walk": m.walkStep, "walk on": m.walkStep,
 			"ship": m.ship, "peek": m.peek, "give up": m.giveUp, "lose": m.lose,
-			"kill": func(*rapid.T) { m.kill(nil) }, "restart": func(*rapid.T) { m.restart() },
-			"kill in change": m.killInChange, "kill in resize": m.killInResize, "fail resize": m.failResize,
+			"kill": func(t *rapid.T) { m.killed(t, nil) }, "restart": func(*rapid.T) { m.restart() },
+			"kill after rollover": m.killAfterRollover, "kill in change": m.killInChange, "kill in resize": m.killInResize, "fail resize": m.failResize,
 			"require walk": m.requireWalk, "power cut": m.powerCut,
 			"hold": m.hold, "hold no more": m.hold, "write unseen": m.writeUnseen,
 			"cool":         func(*rapid.T) { m.tracker.coolOnce() },
 			"guest's sync": func(*rapid.T) { m.power.guestSyncs() },
 		})
 		points += m.points
+		passed += m.passed
 	})
 	if points == 0 {
 		t.Fatal("no recovery point was compared")
 	}
-	t.Logf("%d recovery points compared", points)
+	t.Logf("%d recovery points compared, %d writes went on without a tracker", points, passed)
 }

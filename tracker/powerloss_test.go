@@ -19,6 +19,9 @@ type power struct {
 	h       *host
 	synced  string // a copy of the tracker's folder
 	durable [][]byte
+	// before, unless nil, is called before the power goes and after the
+	// tracker has.
+	before func()
 }
 
 func newPower(h *host) *power {
@@ -60,6 +63,11 @@ func (p *power) cut(keepLog bool, keep func() bool) {
 	h.onSync, h.onSyncDisk = nil, nil
 	h.syncing.Unlock()
 	h.beforeReopen = func() {
+		if p.before != nil {
+			p.before()
+		}
+		h.forgetPasses()
+		h.passes = newPasses(h.t)
 		own := filepath.Join(h.dir, FolderName)
 		if !keepLog {
 			check(h.t, os.RemoveAll(own))
@@ -113,6 +121,10 @@ func revert(f *os.File, old []byte, keep func() bool) error {
 func (m *model) powerCut(t *rapid.T) {
 	blocks := rapid.SliceOfN(rapid.Bool(), 8, 8).Draw(t, "blocks kept")
 	n := 0
+	m.power.before = nil
+	if rapid.Bool().Draw(t, "guests go on before") {
+		m.power.before = func() { m.goOnAndDie(t) }
+	}
 	m.power.cut(rapid.Bool().Draw(t, "log kept"), func() bool {
 		n++
 		return blocks[n*7%len(blocks)]

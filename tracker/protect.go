@@ -98,6 +98,10 @@ func (t *Tracker) enroll(v *vm) error {
 
 // begin stores a new VM and attaches its disks. mu is held.
 func (v *vm) begin() error {
+	// Whoever finds the VM in the change log has to find its disks there.
+	for _, d := range v.disks {
+		d.enter()
+	}
 	if err := v.reserveEpochs(v.open); err != nil {
 		return err
 	}
@@ -126,6 +130,10 @@ func (v *vm) attach(d *tracked) error {
 	// Watched first: who opens it from now on is told of, and Attach finds who
 	// has it open already.
 	v.t.cfg.FileSystem.Watch(d.file, d)
+	if early := v.t.cfg.Early.of(d); early != nil {
+		early.decide(d)
+	}
+	d.takeTouched()
 	if err := v.t.cfg.FileSystem.Attach(d.device, d.inode, d); err != nil {
 		return fmt.Errorf("track disk %s: %w", d.path, err)
 	}
@@ -146,14 +154,20 @@ func (v *vm) erase() error {
 	delete(v.t.vms, v.id)
 	v.t.mu.Unlock()
 	var errs []error
-	errs = append(errs, v.t.log.Commit(func(w *changelog.Writes) {
+	err := v.t.log.Commit(func(w *changelog.Writes) {
 		w.VM(v.id, nil)
 		for _, s := range v.sealed {
 			w.Epoch(v.id, s.Number, nil)
 		}
 		w.Forget(v.id)
 		w.Doubt(v.id, "")
-	}))
+	})
+	if err == nil { // else it may be found again
+		for _, d := range v.disks {
+			d.pass.Remove()
+		}
+	}
+	errs = append(errs, err)
 	errs = append(errs, v.t.syncLog())
 	for _, d := range v.disks {
 		errs = append(errs, v.t.log.DropDisk(d.id))

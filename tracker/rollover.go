@@ -92,12 +92,20 @@ func (v *vm) seal() (*sealedEpoch, error) {
 		next[i] = newEpochLog(d.id, v.open+1, s.Disks[i].Size)
 		d.ready(next[i])
 	}
+	for _, d := range v.disks {
+		d.pass.SetIdle(false)
+	}
 	v.endTurn(s)
 	for i := range v.disks {
 		// Nothing has cut it since, so this is its size at the instant.
 		next[i].floor.Store(s.Disks[i].Size)
 	}
 	v.open++
+	// The ended epoch is about to be exact, and then needs before-images of what
+	// it marked: nothing may change that any more without asking.
+	for _, d := range v.disks {
+		d.pass.Turn(v.open)
+	}
 	v.sealed = append(v.sealed, s)
 	if err := v.logSeal(s, v.open); err != nil {
 		v.t.logBroke(err)

@@ -8,6 +8,7 @@ import (
 
 	"lifeboat/disk"
 	"lifeboat/tracker/changelog"
+	"lifeboat/tracker/passes"
 )
 
 // MaxDiskSize is the largest disk that is tracked, in bytes: what VHDX allows.
@@ -65,6 +66,10 @@ type tracked struct {
 	// lists are replaced, never changed.
 	logs  atomic.Pointer[[]*epochLog]
 	shots atomic.Pointer[[]*images]
+
+	// pass is the disk among the passes, which have a copy of what is hot and
+	// of the marks of the open epoch.
+	pass *passes.Disk
 
 	removed atomic.Bool
 	// holder says who has the disk file open for writing other than through
@@ -235,6 +240,10 @@ func (d *tracked) touchRegion(turn uint64, r region, set changelog.Bits) {
 	}
 	d.readyRegion(open, r, fresh)
 	open.marks.add(r, fresh)
+	// What memory alone knows gets no pass.
+	if !d.vm.t.incomplete.Load() {
+		d.pass.Mark(open.number, r.first(), fresh[:])
+	}
 }
 
 // readyRegion saves those of a region's blocks that a sealed epoch needs, and

@@ -31,6 +31,10 @@
 // open epoch as changed in full, and merges a sealed epoch that was not flushed
 // into the next one. If the host lost power, hot zones and logged regions count
 // as changed (see zones.go), and sealed epochs are dropped.
+//
+// Where a keeper holds the mount, a part of the bitmaps outlives the process:
+// see passes. So guests go on before the change log is open again, with changes
+// that would find nothing to do there: see Early.
 package tracker
 
 import (
@@ -46,6 +50,7 @@ import (
 
 	"lifeboat/disk"
 	"lifeboat/tracker/changelog"
+	"lifeboat/tracker/passes"
 )
 
 // FolderName is the name of the folder, within the folder of the disks, that
@@ -58,6 +63,9 @@ type FileSystem interface {
 	// change that began before is still going on, and fails if it cannot
 	// make sure of that.
 	Attach(device, inode uint64, d Tracked) error
+	// Anticipate does so while nobody is served yet, and lets Attach take its
+	// place.
+	Anticipate(device, inode uint64, d Tracked)
 	// Watch has w told of whoever opens the file for writing other than
 	// through the mount, from the moment it returns on.
 	// It stays open until Detach.
@@ -85,11 +93,17 @@ type Config struct {
 	// those guests that it makes wait: at most the ones whose writes make a
 	// disk longer.
 	RolloverPause func(time.Duration)
+	// Passes, unless nil, are kept up to date for the process that follows.
+	Passes *passes.Passes
+	// Early is what Anticipate returned.
+	Early *Early
 	// zoneBlocks is the size of a zone; 0 means zoneBlocks, which it must be
 	// wherever the records outlive the process. Tests have small ones.
 	zoneBlocks disk.Block
-	// room stands for Tracker.room in tests.
-	room func(reserve uint64) error
+	// room stands for Tracker.room in tests; begun is told of the tracker before
+	// anything uses it.
+	room  func(reserve uint64) error
+	begun func(*Tracker)
 }
 
 // Tracker tracks the protected VMs of one folder. All methods may be called
@@ -164,6 +178,9 @@ func Open(cfg Config) (_ *Tracker, err error) {
 		return nil, err
 	}
 	t.syncLog, t.syncDisk = t.log.Sync, (*os.File).Sync
+	if cfg.begun != nil {
+		cfg.begun(t)
+	}
 	if t.imageFolder, err = own.OpenRoot("images"); err != nil {
 		return nil, fmt.Errorf("open folder of before-images: %w", err)
 	}
@@ -179,10 +196,11 @@ func Open(cfg Config) (_ *Tracker, err error) {
 	if err := t.load(was); err != nil {
 		return nil, err
 	}
-	t.noteIncomplete(t.failing() || t.incomplete.Load())
-	if err := t.live.begin(bootID, cfg.Now()); err != nil {
+	t.noteIncomplete(t.failing() || t.incomplete.Load() || cfg.Early.untracked())
+	if err := t.live.begin(bootID, cfg.Now(), cfg.Passes.Name()); err != nil {
 		return nil, err
 	}
+	t.attachAll()
 	ctx, stop := context.WithCancel(context.Background())
 	t.stop = stop
 	t.workers.Go(func() { t.beat(ctx) })
@@ -259,6 +277,21 @@ func (v *vm) park() error {
 		return err
 	}
 	return v.t.commit(func(w *changelog.Writes) { w.VM(v.id, v.record(true)) })
+}
+
+// Freeze returns when no rollover is under way, and lets none begin until thaw
+// is called: for a process that ends and leaves the tracking to another one
+// without Close. What it does to the disks meanwhile is tracked.
+func (t *Tracker) Freeze() (thaw func()) {
+	all := t.list()
+	for _, v := range all {
+		v.mu.Lock()
+	}
+	return func() {
+		for _, v := range all {
+			v.mu.Unlock()
+		}
+	}
 }
 
 // release closes all files.

@@ -117,6 +117,9 @@ func (d *tracked) heat(x disk.Extent) {
 	})
 	for _, n := range cold {
 		d.zones.hot.set(disk.Block(n))
+		if !d.vm.t.incomplete.Load() {
+			d.pass.Heat(uint64(n))
+		}
 	}
 }
 
@@ -175,6 +178,9 @@ func (t *Tracker) coolOnce() {
 		if err := v.cool(); err != nil {
 			t.cfg.Logger.Warn("zones not cooled", "vm", v.name, "error", err)
 		}
+	}
+	if err := t.cfg.Passes.Trim(); err != nil {
+		t.cfg.Logger.Warn("passes take more memory than they need", "error", err)
 	}
 }
 
@@ -270,6 +276,9 @@ func (d *tracked) cooled(q quietZones) error {
 	if len(cold) == 0 && !idle {
 		return nil
 	}
+	for _, n := range cold {
+		d.pass.Cool(uint64(n))
+	}
 	err := d.vm.t.commit(func(w *changelog.Writes) {
 		for _, n := range cold {
 			w.Hot(d.id, uint64(n), false)
@@ -279,7 +288,7 @@ func (d *tracked) cooled(q quietZones) error {
 		}
 	})
 	if err != nil {
-		return err
+		return err // they may be cold all the same, so they stay without passes
 	}
 	for _, n := range cold {
 		z.hot.unset(disk.Block(n))

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"os"
 	"path/filepath"
 	"time"
@@ -113,8 +112,8 @@ func mount(ctx context.Context, o mountOptions) (err error) {
 	if err != nil {
 		return fmt.Errorf("mount %s: %w", o.fusefs.Folder, err)
 	}
-	var logs *tracker.Tracker // there before the first request can come
-	o.fusefs.MakeRoom = func() { logs.MakeRoom() }
+	logs := newTracking(o.log)
+	o.fusefs.MakeRoom, o.fusefs.LetGo = logs.makeRoom, logs.letGo
 	fs, err := fusefs.Open(o.fusefs) // with a keeper it stands by until it is needed
 	if errors.Is(err, handover.ErrDismissed) {
 		return nil
@@ -129,35 +128,57 @@ func mount(ctx context.Context, o mountOptions) (err error) {
 	}
 	defer folder.Close() //nolint:errcheck // only a directory descriptor
 	measured := newMetrics(fs)
-	// The protected disks are attached before the first request can come.
-	logs, err = tracker.Open(tracker.Config{
+	left := passesFrom(o.fusefs.Estate, o.log)
+	logs.config = tracker.Config{
 		Folder: folder, FileSystem: attacher{fs}, Logger: o.log, ImageShare: o.imageShare,
-		RolloverPause: measured.rolloverPause,
-	})
-	if err != nil {
-		return fmt.Errorf("mount %s: %w", below, err)
+		RolloverPause: measured.rolloverPause, Passes: left,
 	}
-	defer func() { err = errors.Join(err, logs.Close()) }()
-
-	socket := control.SocketPath(runtimeDir(), point)
-	listener, err := control.Listen(socket)
-	if err != nil {
-		return err
+	defer func() { err = errors.Join(err, logs.close()) }()
+	socket := &controlSocket{
+		path: control.SocketPath(runtimeDir(), point), log: o.log,
+		info: control.Info{Version: version, Folder: below, Mountpoint: point, PID: os.Getpid(), Started: started},
 	}
-	info := control.Info{Version: version, Folder: below, Mountpoint: point, PID: os.Getpid(), Started: started}
+	socket.answering.Handle("GET /metrics", measured.handler())
+	// The protected disks are attached before the first request can come, if
+	// only early ones.
+	early := logs.anticipate()
+	if !early {
+		if err := logs.open(); err != nil {
+			return fmt.Errorf("mount %s: %w", below, err)
+		}
+		if err := socket.listen(); err != nil {
+			return err
+		}
+	}
 	m, err := fs.Mount(o.mountpoint)
 	if err != nil {
-		return errors.Join(err, listener.Close())
+		return errors.Join(err, socket.close())
 	}
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
 	served := make(chan error, 1)
-	answering := http.NewServeMux()
-	answering.Handle("/", control.NewHandler(logs, info, o.log))
-	answering.Handle("GET /metrics", measured.handler())
-	go func() { served <- control.Serve(serving, listener, answering, o.log) }()
-	o.log.Info("mounted", "folder", below, "mountpoint", point, "control", socket)
+	go func() {
+		if early {
+			err := logs.openLate(serving)
+			if errors.Is(err, errOtherBuild) {
+				// Guests wait, and the keeper has another filter do what they want.
+				o.log.Error("this filter ends", "error", err)
+				os.Exit(exitFailed)
+			}
+			if err != nil || !socket.listenLate(serving) {
+				served <- nil // it was stopped
+				return
+			}
+		}
+		served <- socket.serve(serving, logs.logs.Load())
+	}()
+	o.log.Info("mounted", "folder", below, "mountpoint", point, "control", socket.path)
 	if o.fusefs.Estate != nil {
-		err = o.fusefs.Estate.Ready()
+		// Requests are being answered, but an upgrade has succeeded only now.
+		select {
+		case <-logs.settled:
+			err = o.fusefs.Estate.Ready()
+		case <-m.Done():
+		}
 	} else {
 		err = announce(o.readyFD)
 	}
@@ -220,6 +241,10 @@ type attacher struct{ fs *fusefs.FS }
 
 func (a attacher) Attach(device, inode uint64, d tracker.Tracked) error {
 	return a.fs.Attach(fusefs.FileID{Device: device, Inode: inode}, d)
+}
+
+func (a attacher) Anticipate(device, inode uint64, d tracker.Tracked) {
+	a.fs.Anticipate(fusefs.FileID{Device: device, Inode: inode}, d)
 }
 
 func (a attacher) Watch(file *os.File, w tracker.Witness) { a.fs.Watch(file, w) }
