@@ -349,6 +349,15 @@ var replays = map[string]replay{
 		must(s.t, unix.Setxattr(s.below("file.img"), "user.x", []byte("y"), 0))
 		return func() error { return unix.Removexattr(s.path("file.img"), "user.x") }
 	}},
+	"set attribute that is there": {"SETXATTR", asBefore, func(s *succession) func() error {
+		must(s.t, unix.Setxattr(s.below("file.img"), "user.x", []byte("y"), 0))
+		return func() error {
+			return failsWith(unix.EEXIST, unix.Setxattr(s.path("file.img"), "user.x", []byte("y"), unix.XATTR_CREATE))
+		}
+	}},
+	"remove no attribute": {"REMOVEXATTR", asBefore, func(s *succession) func() error {
+		return func() error { return failsWith(unix.ENODATA, unix.Removexattr(s.path("file.img"), "user.x")) }
+	}},
 	"open": {"OPEN", asBefore, func(s *succession) func() error {
 		return func() error { return holds(s.path("file.img"), "content") }
 	}},
@@ -384,6 +393,13 @@ func whileOpen(s *succession, name string, do func() error) func() error {
 		err := errors.Join(do(), use())
 		return errors.Join(err, use(), f.Close())
 	}
+}
+
+func failsWith(want unix.Errno, err error) error {
+	if !errors.Is(err, want) {
+		return fmt.Errorf("it ended with %v instead of %w", err, want)
+	}
+	return nil
 }
 
 func holds(path, want string) error {
