@@ -112,7 +112,7 @@ func (a *actor) openFile(o *operation) {
 }
 
 func (a *actor) openTemporary(o *operation) {
-	dir, at, mode, flags := a.name, a.rng.IntN(keptOpen), uint32(a.rng.IntN(0o1000)), unix.O_TMPFILE|unix.O_RDWR
+	dir, at, mode, flags := a.dir, a.rng.IntN(keptOpen), uint32(a.rng.IntN(0o1000)), unix.O_TMPFILE|unix.O_RDWR
 	if a.rng.IntN(3) == 0 {
 		dir = a.existing()
 	}
@@ -165,7 +165,7 @@ func (a *actor) mknod(o *operation) {
 }
 
 func (a *actor) symlink(o *operation) {
-	target := names[a.rng.IntN(len(names))] + []string{"", "", "/" + names[a.rng.IntN(len(names))]}[a.rng.IntN(3)]
+	target := a.own() + []string{"", "", "/" + a.own()}[a.rng.IntN(3)]
 	onPath(o, "-> "+target, a.fresh(), func(path string) error { return unix.Symlink(target, path) })
 }
 
@@ -341,10 +341,10 @@ func (a *actor) list(o *operation) {
 	if a.rng.IntN(2) == 0 {
 		at := a.slot()
 		o.what = fmt.Sprint(at)
-		o.do = func(p *place) string { return list(p.open[at], a.name) }
+		o.do = func(p *place) string { return list(p.open[at], a.number) }
 		return
 	}
-	dir := []string{a.name, common, a.existing()}[a.rng.IntN(3)]
+	dir := []string{a.dir, common, a.existing()}[a.rng.IntN(3)]
 	o.what = dir
 	o.do = func(p *place) string {
 		fd, err := unix.Open(p.path(dir), unix.O_RDONLY|unix.O_DIRECTORY|always, 0)
@@ -352,6 +352,6 @@ func (a *actor) list(o *operation) {
 			return errno(err)
 		}
 		defer unix.Close(fd) //nolint:errcheck // only read
-		return list(fd, a.name)
+		return list(fd, a.number)
 	}
 }

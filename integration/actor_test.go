@@ -3,7 +3,6 @@ package integration
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
@@ -31,13 +30,14 @@ const (
 // plentiful is how names begin that only fill directories.
 var plentiful = strings.Repeat("n", 50)
 
-// names are what an actor makes; some look like disks, so that the kernel does
-// not pass them through.
+// names are what those that an actor makes end in; some look like disks, so that
+// the kernel does not pass them through.
 var names = []string{"a", "b", "c", "d", "e.img", "f.img", "g.raw"}
 
 // actor makes random system calls, each in two places in turn.
 type actor struct {
-	name   string // of its directory; its names in the common one begin like that
+	number string // its own names begin with it, so that no link leads to another's
+	dir    string // of its own
 	rng    *rand.Rand
 	places [2]*place // the plain folder, and the mount
 	seen   []string  // the paths that were there a while ago
@@ -61,7 +61,7 @@ func (p *place) path(name string) string { return filepath.Join(p.root, name) }
 func newActor(t *testing.T, rng *rand.Rand, number int, plain, mount string) *actor {
 	t.Helper()
 	a := &actor{
-		name: fmt.Sprintf("actor%d", number), rng: rand.New(rand.NewPCG(rng.Uint64(), rng.Uint64())),
+		number: fmt.Sprint(number), dir: fmt.Sprintf("actor%d", number), rng: rand.New(rand.NewPCG(rng.Uint64(), rng.Uint64())),
 		places: [2]*place{{root: plain}, {root: mount}}, said: map[string]int{},
 	}
 	a.changed = sync.NewCond(&a.mu)
@@ -69,10 +69,10 @@ func newActor(t *testing.T, rng *rand.Rand, number int, plain, mount string) *ac
 		for i := range p.open {
 			p.open[i] = -1
 		}
-		must(t, unix.Mkdir(p.path(a.name), 0o755))
+		must(t, unix.Mkdir(p.path(a.dir), 0o755))
 		// So listing it takes several requests.
 		for i := range 100 {
-			must(t, unix.Mknod(p.path(fmt.Sprintf("%s/%s%03d", a.name, plentiful, i)), unix.S_IFREG|0o600, 0))
+			must(t, unix.Mknod(p.path(fmt.Sprintf("%s/%s%03d", a.dir, plentiful, i)), unix.S_IFREG|0o600, 0))
 		}
 	}
 	return a
@@ -101,12 +101,12 @@ func (a *actor) run(stop <-chan struct{}) {
 // step does one operation, and now and then looks at everything.
 func (a *actor) step() error {
 	if a.count%lookEvery == lookEvery-1 {
-		if want, is := landscape(a.places[0].root, a.name), landscape(a.places[1].root, a.name); !slices.Equal(want, is) {
+		if want, is := landscape(a.places[0].root, a.number), landscape(a.places[1].root, a.number); !slices.Equal(want, is) {
 			return a.wrong("the places differ:\n" + differing(want, is))
 		}
 	}
 	if a.count%20 == 0 {
-		a.seen = paths(a.places[0].root, a.name)
+		a.seen = paths(a.places[0].root, a.number)
 	}
 	o := a.choose()
 	want, is := o.do(a.places[0]), o.do(a.places[1])
@@ -123,7 +123,7 @@ func (a *actor) step() error {
 }
 
 func (a *actor) wrong(what string) error {
-	return fmt.Errorf("operation %d of %s: %s\nthe last operations:\n%s", a.count, a.name, what, strings.Join(a.last, "\n"))
+	return fmt.Errorf("operation %d of %s: %s\nthe last operations:\n%s", a.count, a.dir, what, strings.Join(a.last, "\n"))
 }
 
 // failed returns the first difference, when the actor has ended.
@@ -151,7 +151,7 @@ func (a *actor) do(t *testing.T, n int) {
 	}
 	must(t, a.err)
 	if late {
-		t.Fatalf("%s waits for an answer for ever", a.name)
+		t.Fatalf("%s waits for an answer for ever", a.dir)
 	}
 }
 
@@ -169,28 +169,31 @@ func (a *actor) closeAll() {
 // existing is one of the paths that were there.
 func (a *actor) existing() string {
 	if len(a.seen) == 0 {
-		return filepath.Join(a.name, names[0])
+		return filepath.Join(a.dir, a.own())
 	}
 	return a.seen[a.rng.IntN(len(a.seen))]
 }
 
 // fresh is a name in a directory, which may be there, or the directory not.
 func (a *actor) fresh() string {
-	name := names[a.rng.IntN(len(names))]
+	name := a.own()
 	switch a.rng.IntN(5) {
 	case 0, 1:
-		return filepath.Join(a.name, name)
+		return filepath.Join(a.dir, name)
 	case 2:
-		return filepath.Join(common, a.name+"-"+name)
+		return filepath.Join(common, name)
 	case 3:
-		return filepath.Join(a.name, names[a.rng.IntN(len(names))], name)
+		return filepath.Join(a.dir, a.own(), name)
 	}
 	parent := a.existing()
 	if strings.Count(parent, "/") > 3 {
-		parent = a.name
+		parent = a.dir
 	}
 	return filepath.Join(parent, name)
 }
+
+// own is one of the actor's names.
+func (a *actor) own() string { return a.number + names[a.rng.IntN(len(names))] }
 
 // any is either.
 func (a *actor) any() string {
@@ -209,19 +212,4 @@ func errno(err error) string {
 		return err.Error()
 	}
 	return "ok"
-}
-
-// said are how often operations ended how, of all actors.
-func said(all []*actor) string {
-	sum := map[string]int{}
-	for _, a := range all {
-		for what, n := range a.said {
-			sum[what] += n
-		}
-	}
-	var lines []string
-	for _, what := range slices.Sorted(maps.Keys(sum)) {
-		lines = append(lines, fmt.Sprintf("%s %d", what, sum[what]))
-	}
-	return strings.Join(lines, ", ")
 }

@@ -16,8 +16,8 @@ import (
 // which something happened by itself.
 var setBefore = time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// landscape tells, in lines, of all that an actor made in a folder, or of what
-// all of them did.
+// landscape tells, in lines, of all that an actor made in a folder, by its number,
+// or of what all of them did.
 func landscape(root, actor string) (lines []string) {
 	for _, name := range everything(root, actor) {
 		path := filepath.Join(root, name)
@@ -51,13 +51,16 @@ func looks(path string) string {
 }
 
 // attributesOf are those that do not depend on when something was done. The
-// size of a directory is the file system's own business.
+// size of a directory is the file system's own business, and what is written to
+// a pipe is no matter of FUSE's.
 func attributesOf(st *unix.Stat_t) string {
 	size, changed := st.Size, "lately"
 	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
 		size = 0
 	}
-	if at := time.Unix(st.Mtim.Unix()); at.Before(setBefore) {
+	if at := time.Unix(st.Mtim.Unix()); st.Mode&unix.S_IFMT == unix.S_IFIFO {
+		changed = "whenever"
+	} else if at.Before(setBefore) {
 		changed = at.UTC().Format(time.RFC3339Nano)
 	}
 	return fmt.Sprintf("mode %o, %d links, owner %d:%d, %d bytes, changed %s", st.Mode, st.Nlink, st.Uid, st.Gid, size, changed)
@@ -112,8 +115,7 @@ func everything(root, actor string) (found []string) {
 		case err != nil:
 			found = append(found, name+": "+errno(err))
 		case name == ".", name == common:
-		case first == common && inside && strings.HasPrefix(rest, actor),
-			first != common && strings.HasPrefix(first, "actor") && strings.HasPrefix(first, actor):
+		case first == common && inside && strings.HasPrefix(rest, actor), first != common && strings.HasPrefix(first, "actor"+actor):
 			found = append(found, name)
 		case entry.IsDir():
 			return fs.SkipDir // another one's
@@ -130,7 +132,7 @@ func everything(root, actor string) (found []string) {
 // directory itself.
 func paths(root, actor string) []string {
 	return slices.DeleteFunc(everything(root, actor), func(name string) bool {
-		return name == actor || strings.HasPrefix(filepath.Base(name), plentiful)
+		return !strings.Contains(name, "/") || strings.HasPrefix(filepath.Base(name), plentiful)
 	})
 }
 
@@ -170,7 +172,7 @@ func list(fd int, actor string) string {
 			// inode and offset of 8 bytes each, length of 2, kind of 1, name
 			length := int(rest[16]) | int(rest[17])<<8
 			name, _, _ := strings.Cut(string(rest[19:length]), "\x00")
-			if !strings.HasPrefix(name, "actor") || strings.HasPrefix(name, actor) {
+			if other := name[0] >= '0' && name[0] <= '9'; !other || strings.HasPrefix(name, actor) {
 				names = append(names, fmt.Sprintf("%s:%d", name, rest[18]))
 			}
 			rest = rest[length:]
