@@ -48,8 +48,9 @@ func (a *actor) choose() operation {
 		{"set times", 4, a.setTimes},
 		{"set attribute", 6, a.setAttribute},
 		{"remove attribute", 4, a.removeAttribute},
-		{"look", 6, a.look},
-		{"list", 6, a.list},
+		{"look", 4, a.look},
+		{"list", 2, a.list},
+		{"churn", 40, a.churn},
 	}
 	sum := 0
 	for _, c := range all {
@@ -321,6 +322,55 @@ func (a *actor) setAttribute(o *operation) {
 func (a *actor) removeAttribute(o *operation) {
 	name := attributes[a.rng.IntN(len(attributes))]
 	onPath(o, name, a.existing(), func(path string) error { return unix.Lremovexattr(path, name) })
+}
+
+// churn makes, moves and takes names that nobody else has: a filter that dies
+// meanwhile has mostly done something that it has not answered.
+func (a *actor) churn(o *operation) {
+	dir := []string{a.dir, common}[a.rng.IntN(2)]
+	o.what = "in " + dir
+	o.do = func(p *place) string {
+		path := func(name string) string { return p.path(dir + "/" + a.number + "-" + name) }
+		content := func(name string) error { return unix.Truncate(path(name), 5) }
+		for i, err := range []error{
+			unix.Mknod(path("new"), unix.S_IFREG|0o600, 0), content("new"),
+			unix.Link(path("new"), path("link")),
+			unix.Rename(path("new"), path("moved")),
+			unix.Mkdir(path("dir"), 0o700),
+			unix.Renameat2(unix.AT_FDCWD, path("dir"), unix.AT_FDCWD, path("moved"), unix.RENAME_EXCHANGE),
+			unix.Symlink("nowhere", path("new")),
+			unix.Rename(path("new"), path("link")),
+			unix.Rmdir(path("moved")),
+			unix.Unlink(path("link")),
+			unix.Setxattr(path("dir"), "user.x", []byte("y"), unix.XATTR_CREATE),
+			unix.Removexattr(path("dir"), "user.x"),
+			unix.Unlink(path("dir")),
+		} {
+			if err != nil {
+				return fmt.Sprintf("%s at step %d", errno(err), i)
+			}
+		}
+		return appended(path("log.img"))
+	}
+}
+
+// appended appends to a new file, a little at a time, and tells what it holds.
+func appended(path string) string {
+	fd, err := unix.Open(path, unix.O_CREAT|unix.O_EXCL|unix.O_RDWR|unix.O_APPEND|always, 0o600)
+	if err != nil {
+		return errno(err)
+	}
+	defer unix.Close(fd) //nolint:errcheck // every write has been answered
+	for i := range 20 {
+		if _, err := unix.Write(fd, written(uint64(i), 50)); err != nil {
+			return errno(err)
+		}
+	}
+	holds := contentAt(fd, 0, 4096)
+	if err := unix.Unlink(path); err != nil {
+		return errno(err)
+	}
+	return holds
 }
 
 func (a *actor) look(o *operation) {

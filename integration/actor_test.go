@@ -22,7 +22,7 @@ const (
 	// manyNames is when an actor begins to remove more than it makes.
 	manyNames = 50
 	// lookEvery so many operations all that the actor made is compared.
-	lookEvery = 400
+	lookEvery = 1000
 	// remembered are the last operations, which are told when one is wrong.
 	remembered = 25
 )

@@ -46,10 +46,10 @@ func TestNamespaceKept(t *testing.T) {
 	})
 	t.Cleanup(end)
 
-	for kills := asked(t, "KILLS", rounds(16, 400)); k.kills < kills; {
+	for kills := asked(t, "KILLS", rounds(20, 400)); k.kills < kills; {
 		a := all[rng.IntN(len(all))]
-		a.do(t, 1+rng.IntN(400))
-		k.kill(t, rng.IntN(3) > 0)
+		a.do(t, 1+rng.IntN(200))
+		k.kill(t, rng.IntN(5) == 0)
 	}
 	for _, a := range all {
 		a.do(t, 100) // whatever was wrong shows
