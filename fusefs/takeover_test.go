@@ -397,7 +397,7 @@ func whileOpen(s *succession, name string, do func() error) func() error {
 
 func failsWith(want unix.Errno, err error) error {
 	if !errors.Is(err, want) {
-		return fmt.Errorf("it ended with %v instead of %w", err, want)
+		return fmt.Errorf("it should have ended with %w, not like this: %w", want, err)
 	}
 	return nil
 }

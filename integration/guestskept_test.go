@@ -37,7 +37,7 @@ func testGuestKept(t *testing.T, disk, mode string) {
 	m := newMachine(t, s, disk)
 	s.protect(t, disk)
 	k := newKiller(t, s, 0)
-	m.boot(t, mode)
+	m.boot(t, mode, "BUSY=1") // so that it mostly waits for an answer when a filter dies
 	events := m.watch(t)
 
 	var proved []uint64

@@ -88,7 +88,7 @@ func killProcess(t *testing.T, pid int) {
 		if n == 1 {
 			return
 		}
-		if err != unix.EINTR || time.Now().After(deadline) { //nolint:errorlint // system calls return it bare
+		if err != unix.EINTR || time.Now().After(deadline) {
 			t.Fatalf("process %d does not die (%v)", pid, err)
 		}
 	}
