@@ -24,7 +24,7 @@ func TestFilterKept(t *testing.T) {
 	s.besideFolder(t)
 	o := newVM(t, s, newGuest(t, rng, slowPace), "--frequency", "15m")
 	runs := []*exec.Cmd{s.fio(t, 0), s.fio(t, 1)}
-	k := newKiller(t, s, 0, unix.O_DIRECT)
+	k := newKiller(t, rng, s, 0, unix.O_DIRECT)
 	kills := asked(t, "KILLS", rounds(16, 300))
 	for k.kills < kills {
 		for range 2 + rng.IntN(3) {

@@ -36,7 +36,7 @@ func testGuestKept(t *testing.T, disk, mode string) {
 	s.upload(t, "--frequency", "15m")
 	m := newMachine(t, s, disk)
 	s.protect(t, disk)
-	k := newKiller(t, s, 0)
+	k := newKiller(t, rng, s, 0)
 	m.boot(t, mode, "BUSY=1") // so that it mostly waits for an answer when a filter dies
 	events := m.watch(t)
 
@@ -50,10 +50,11 @@ func testGuestKept(t *testing.T, disk, mode string) {
 			}
 		}
 		k.kill(t, rng.IntN(4) == 0)
+		events.runs(t)
 	}
 	m.work(t, 100)
 	proved = append(proved, m.cut(t, true))
-	events.end(t)
+	events.runs(t)
 	if trouble.Match(m.console(t)) {
 		t.Errorf("the guest said:\n%s", tail(m.log))
 	}

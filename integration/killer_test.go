@@ -2,6 +2,7 @@ package integration
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -20,6 +21,7 @@ const (
 // on its mount had to wait for the next one.
 type killer struct {
 	site   *site
+	rng    *rand.Rand
 	probes []*probe
 	kills  int
 	served time.Time // the present filter was seen to serve
@@ -30,9 +32,9 @@ type killer struct {
 }
 
 // newKiller starts probes on a mount, one for each set of flags.
-func newKiller(t *testing.T, s *site, flags ...int) *killer {
+func newKiller(t *testing.T, rng *rand.Rand, s *site, flags ...int) *killer {
 	t.Helper()
-	k := &killer{site: s, served: time.Now()}
+	k := &killer{site: s, rng: rng, served: time.Now()}
 	for i, flags := range flags {
 		k.probes = append(k.probes, startProbe(t, s.disk(fmt.Sprintf("probe-%d.img", i)), flags))
 	}
@@ -66,8 +68,14 @@ func (k *killer) kill(t *testing.T, twice bool) {
 	for _, p := range k.probes {
 		p.mark()
 	}
+	// Mostly when a probe waits for an answer: the filter has to answer it twice.
+	aim := func() { k.probes[k.rng.IntN(len(k.probes))].await(time.Duration(k.rng.IntN(500)) * time.Microsecond) }
+	if k.rng.IntN(3) == 0 {
+		aim = func() {}
+	}
 	for range deaths {
-		killProcess(t, k.site.filter.serving(t))
+		killProcess(t, k.site.filter.serving(t), aim)
+		aim = func() {}
 		k.hasty++
 		k.kills++
 	}

@@ -50,7 +50,7 @@ func (e *events) ask(t *testing.T, command string) (answer message) {
 	for {
 		switch answer = e.next(t); {
 		case answer.Event == "STOP", answer.Event == "BLOCK_IO_ERROR", answer.Event == "BLOCK_JOB_ERROR":
-			t.Errorf("QEMU: %s %s", answer.Event, answer.Data)
+			t.Fatalf("QEMU: %s %s", answer.Event, answer.Data)
 		case answer.Error != nil:
 			t.Fatalf("QEMU refuses %s: %s", command, answer.Error)
 		case answer.Return != nil:
@@ -71,8 +71,8 @@ func (e *events) next(t *testing.T) (m message) {
 	return m
 }
 
-// end reads all events until now, and fails the test unless the machine runs.
-func (e *events) end(t *testing.T) {
+// runs reads all events until now, and fails the test unless the machine runs.
+func (e *events) runs(t *testing.T) {
 	t.Helper()
 	if answer := e.ask(t, "query-status"); answer.Return.Status != "running" {
 		t.Errorf("the machine is %s", answer.Return.Status)

@@ -27,7 +27,7 @@ func TestNamespaceKept(t *testing.T) {
 	for _, folder := range []string{plain, s.mountpoint} {
 		must(t, unix.Mkdir(filepath.Join(folder, common), 0o755))
 	}
-	k := newKiller(t, s, 0)
+	k := newKiller(t, rng, s, 0)
 	var all []*actor
 	for i := range actors {
 		all = append(all, newActor(t, rng, i, plain, s.mountpoint))

@@ -3,7 +3,9 @@ package integration
 import (
 	"encoding/binary"
 	"fmt"
+	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 	"unsafe"
@@ -24,6 +26,8 @@ type probe struct {
 	fd     int
 	buffer []byte // aligned, a block
 	stop   func() // ends it, once
+
+	writing atomic.Uint64 // how many writes have begun
 
 	mu      sync.Mutex
 	begun   time.Time // when the newest write that has ended began
@@ -87,10 +91,23 @@ func (p *probe) write(n uint64) error {
 		}
 	}
 	binary.LittleEndian.PutUint64(p.buffer, n)
+	p.writing.Store(n)
 	if _, err := unix.Pwrite(p.fd, p.buffer, at); err != nil {
 		return fmt.Errorf("write of block %d: %w", n, err)
 	}
 	return nil
+}
+
+// await returns so long after a write has begun, or soon if none does: while it
+// waits for its answer, with some luck.
+func (p *probe) await(after time.Duration) {
+	n, begun := p.writing.Load(), time.Now()
+	for p.writing.Load() == n && time.Since(begun) < 10*probePace {
+		runtime.Gosched()
+	}
+	for begun = time.Now(); time.Since(begun) < after; {
+		runtime.Gosched()
+	}
 }
 
 // mark has the slowest write be found from now on.

@@ -75,12 +75,14 @@ func lives(pid int) bool {
 	return !strings.HasPrefix(rest, "Z") && !strings.HasPrefix(rest, "X")
 }
 
-// killProcess kills a process of any parent's, and waits for its end.
-func killProcess(t *testing.T, pid int) {
+// killProcess kills a process of any parent's, and waits for its end. aim is
+// called just before.
+func killProcess(t *testing.T, pid int, aim func()) {
 	t.Helper()
 	fd, err := unix.PidfdOpen(pid, 0)
 	must(t, err)
 	defer unix.Close(fd) //nolint:errcheck // nothing is written
+	aim()
 	must(t, unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0))
 	for deadline := time.Now().Add(stopsWithin); ; {
 		ended := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
@@ -102,7 +104,7 @@ func (p *process) killChildren(t *testing.T) {
 	eventually(t, "the keeper has no filter", func() bool {
 		all := p.children(t)
 		for _, pid := range all {
-			killProcess(t, pid)
+			killProcess(t, pid, func() {})
 		}
 		return len(all) == 0
 	})

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -16,14 +17,17 @@ func keepBusy(dir string) error {
 	if err != nil {
 		return fmt.Errorf("open a file: %w", err)
 	}
-	const size, places = 16 << 10, 32
+	const size, places = 128 << 10, 16
 	memory, err := unix.Mmap(-1, 0, 2*size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
 	if err != nil {
 		return os.NewSyscallError("mmap", err)
 	}
 	written, read := memory[:size], memory[size:]
+	noise(written, 4, 0)
 	for n := uint64(0); ; n++ {
-		noise(written, 4, n)
+		for at := 0; at < size; at += blockSize { // noise would keep the processor busy
+			binary.LittleEndian.PutUint64(written[at:], n)
+		}
 		at := int64(n%places) * size
 		if _, err := unix.Pwrite(fd, written, at); err != nil {
 			return fmt.Errorf("write: %w", err)
