@@ -468,6 +468,28 @@ func TestHeldSurvive(t *testing.T) {
 	must(t, errors.Join(unix.Close(dir), unix.Close(temporary), locked.Close()))
 }
 
+// TestOpenedAfterRemoval has a file opened when it has lost its name, and was
+// open to nobody before: it survives nevertheless.
+func TestOpenedAfterRemoval(t *testing.T) {
+	s := startSuccession(t)
+	must(t, os.WriteFile(s.path("file.img"), []byte("content"), 0o600))
+	path, err := unix.Open(s.path("file.img"), unix.O_PATH, 0)
+	must(t, err)
+	must(t, unix.Unlink(s.path("file.img")))
+	f, err := unix.Open(descriptorPath(path), unix.O_RDWR, 0)
+	must(t, err)
+	for i := range 3 {
+		s.kill()
+		_, err = unix.Pwrite(f, []byte{byte('a' + i)}, int64(i))
+		must(t, err)
+	}
+	got := make([]byte, 8)
+	if k, err := unix.Pread(f, got, 0); err != nil || string(got[:k]) != "abctent" {
+		t.Errorf("the file holds %q (%v)", got[:k], err)
+	}
+	must(t, errors.Join(unix.Close(path), unix.Close(f)))
+}
+
 // TestOpenCountedOnce has requests come again that were executed: the file is
 // open as often as the kernel thinks.
 func TestOpenCountedOnce(t *testing.T) {
