@@ -7,9 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// askWithin bounds how long a loop device may take to say what it stands on: the
-// kernel asks the file system of that file, which may be another one of FUSE.
-const askWithin = time.Second
+// loopInquiries ask loop devices what they stand on: the kernel asks the file
+// system of that file, which may be another one of FUSE, or this very one.
+var loopInquiries = newInquiries(time.Second)
 
 // loopsOn finds the loop devices that stand on the file. The kernel holds it for
 // them, so no process shows it; and the path that the kernel tells may lead to
@@ -37,28 +37,17 @@ func loopsOn(file FileID) (writers, readers []Holder) {
 
 // askLoop tells which file a loop device stands on.
 func askLoop(device string) (at FileID, readOnly, ok bool) {
-	type answer struct {
-		info *unix.LoopInfo64
-		err  error
-	}
-	answers := make(chan answer, 1)
-	go func() {
+	var info *unix.LoopInfo64
+	answered := loopInquiries.ask(device, func() {
 		fd, err := unix.Open(device, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 		if err != nil {
-			answers <- answer{nil, err}
 			return
 		}
 		defer closeFD(fd)
-		info, err := unix.IoctlLoopGetStatus64(fd)
-		answers <- answer{info, err}
-	}()
-	select {
-	case a := <-answers:
-		if a.err != nil {
-			return FileID{}, false, false
-		}
-		return FileID{Device: a.info.Device, Inode: a.info.Inode}, a.info.Flags&unix.LO_FLAGS_READ_ONLY != 0, true
-	case <-time.After(askWithin):
+		info, _ = unix.IoctlLoopGetStatus64(fd) // nil if nothing is attached to it
+	})
+	if !answered || info == nil {
 		return FileID{}, false, false
 	}
+	return FileID{Device: info.Device, Inode: info.Inode}, info.Flags&unix.LO_FLAGS_READ_ONLY != 0, true
 }

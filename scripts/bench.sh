@@ -2,7 +2,7 @@
 # bench.sh [flags of integration/bench]
 # Measures what the filter costs a guest, against a native folder and other FUSE
 # file systems, in one run, and prints Markdown. Needs root, 25 GiB of space, and
-# a quiet machine for 40 minutes; docs/PERFORMANCE.md keeps what it printed.
+# a quiet machine for an hour; docs/PERFORMANCE.md keeps what it printed.
 set -euo pipefail
 
 cd "$(dirname "$0")/.."

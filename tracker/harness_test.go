@@ -290,6 +290,8 @@ func (h *host) copyOwn(to string) {
 			}
 		}
 	}
+	h.tracker.daybook.posting.Lock() // what is posted must be in one place at least
+	defer h.tracker.daybook.posting.Unlock()
 	own := filepath.Join(h.dir, FolderName)
 	for tries := 1; ; tries++ {
 		check(h.t, os.RemoveAll(to))

@@ -41,6 +41,7 @@ func (t *Tracker) roomForImages() error { return t.room(imageReserve) }
 
 // commit writes to the change log and fails if that is not possible.
 func (t *Tracker) commit(fill func(*changelog.Writes)) error {
+	t.postAll()
 	if err := t.room(logReserve); err != nil {
 		return err
 	}
@@ -49,6 +50,7 @@ func (t *Tracker) commit(fill func(*changelog.Writes)) error {
 
 // bulk is commit for many records, without its atomicity.
 func (t *Tracker) bulk(fill func(*changelog.Writes)) error {
+	t.postAll()
 	if err := t.room(logReserve); err != nil {
 		return err
 	}
@@ -56,6 +58,7 @@ func (t *Tracker) bulk(fill func(*changelog.Writes)) error {
 }
 
 func (t *Tracker) dropLog(id changelog.ID, epoch uint64) error {
+	t.postAll()
 	if err := t.room(logReserve); err != nil {
 		return err
 	}
@@ -63,10 +66,17 @@ func (t *Tracker) dropLog(id changelog.ID, epoch uint64) error {
 }
 
 func (t *Tracker) dropImageLog(id changelog.ID, epoch uint64) error {
+	t.postAll()
 	if err := t.room(logReserve); err != nil {
 		return err
 	}
 	return t.log.DropImages(id, epoch)
+}
+
+// makeDurable makes all durable that change log and daybook have.
+func (t *Tracker) makeDurable() error {
+	t.postAll()
+	return t.syncLog()
 }
 
 // logTouch writes to the change log on behalf of a guest's write, which goes
@@ -207,7 +217,7 @@ func (v *vm) relog() error {
 	if err != nil {
 		return err
 	}
-	return v.t.syncLog()
+	return v.t.makeDurable()
 }
 
 // relog writes all that a disk's memory knows, sealed epochs apart. resizing
@@ -216,6 +226,9 @@ func (d *tracked) relog(w *changelog.Writes) {
 	open := d.open()
 	w.Floor(d.id, open.number, mustJSON(floorRecord{Floor: open.floor.Load(), Resizing: noResize}))
 	for r := range open.both() {
+		w.RegionInDoubt(d.id, open.number, uint64(r))
+	}
+	for r := range open.logged.each() { // made ready, and not written to yet
 		w.RegionInDoubt(d.id, open.number, uint64(r))
 	}
 	for _, shot := range *d.shots.Load() {

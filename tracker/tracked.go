@@ -247,14 +247,14 @@ func (d *tracked) readyRegion(open *epochLog, r region, fresh changelog.Bits) {
 	if logged && save.Empty() {
 		return
 	}
-	d.vm.t.logTouch(func(w *changelog.Writes) {
-		if !logged {
-			w.RegionInDoubt(d.id, open.number, uint64(r))
-		}
-		if !save.Empty() {
-			w.Images(d.id, open.number, uint64(r), union(saved, save))
-		}
-	})
+	e := touchEntry{disk: d.id, epoch: open.number, region: uint64(r)}
+	if !logged {
+		e.inDoubt = 1
+	}
+	if !save.Empty() {
+		e.saved = union(saved, save)
+	}
+	d.vm.t.enterTouch(&e)
 	open.logged.set(disk.Block(r))
 	shots.saved.add(r, save)
 	shots.bytes.Add(int64(save.Count()) * disk.BlockSize)

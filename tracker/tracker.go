@@ -25,12 +25,12 @@
 // # What a crash leaves
 //
 // The bitmaps live in memory. Before the first change of a region (1 MiB) in
-// an epoch, a record in the change log puts the region in doubt; at the
-// rollover the epoch's bitmaps replace its records. So a process that starts
-// anew takes the regions of the open epoch as changed in full, and merges a
-// sealed epoch that was not flushed into the next one. If the host lost power,
-// hot zones and logged regions count as changed (see zones.go), and sealed
-// epochs are dropped.
+// an epoch, a record puts the region in doubt, at first in the daybook (see
+// daybook.go) and soon in the change log; at the rollover the epoch's bitmaps
+// replace its records. So a process that starts anew takes the regions of the
+// open epoch as changed in full, and merges a sealed epoch that was not flushed
+// into the next one. If the host lost power, hot zones and logged regions count
+// as changed (see zones.go), and sealed epochs are dropped.
 package tracker
 
 import (
@@ -113,6 +113,7 @@ type Tracker struct {
 	// part of it exists in memory only.
 	incomplete atomic.Bool
 	touches    touchGroup
+	daybook    *daybook
 	events     eventBook
 	stretches  chan stretch
 
@@ -170,6 +171,11 @@ func Open(cfg Config) (_ *Tracker, err error) {
 	if t.live, was, err = openLiveness(own, bootID); err != nil {
 		return nil, err
 	}
+	complete, err := t.openDaybook(own, was)
+	if err != nil {
+		return nil, err
+	}
+	was.incomplete = was.incomplete || !complete
 	if err := t.load(was); err != nil {
 		return nil, err
 	}
@@ -180,6 +186,7 @@ func Open(cfg Config) (_ *Tracker, err error) {
 	ctx, stop := context.WithCancel(context.Background())
 	t.stop = stop
 	t.workers.Go(func() { t.beat(ctx) })
+	t.workers.Go(func() { t.postOften(ctx) })
 	t.workers.Go(func() { t.lookAhead(ctx) })
 	t.workers.Go(func() { t.mend(ctx) })
 	t.workers.Go(func() { t.cool(ctx) })
@@ -267,6 +274,9 @@ func (t *Tracker) release(clean bool) error {
 	}
 	if t.live != nil {
 		errs = append(errs, t.live.close(clean))
+	}
+	if t.daybook != nil {
+		errs = append(errs, t.daybook.close())
 	}
 	if t.imageFolder != nil {
 		errs = append(errs, t.imageFolder.Close())

@@ -41,6 +41,14 @@ type zone uint64
 // one record in so many zones.
 const aheadZones = 4
 
+// Whoever writes all over a disk would wait for a record in each of its zones.
+// So for every heatsPerDoubling times that zones had to be made hot since they
+// were looked at last, twice as many neighbours are made hot with one.
+const (
+	heatsPerDoubling = 4
+	maxNeighbours    = 16
+)
+
 // zones are the hot zones of a disk. hot and active are read without a lock on
 // every write; they change under mu.
 type zones struct {
@@ -55,6 +63,8 @@ type zones struct {
 	resizes uint64
 	// seen is what resizes was at the last look.
 	seen uint64
+	// heats counts how often zones were made hot since the last look.
+	heats int
 }
 
 func (z *zones) init(t *Tracker) {
@@ -90,12 +100,14 @@ func (d *tracked) heat(x disk.Extent) {
 	if len(cold) == 0 {
 		return
 	}
+	from, to := d.zones.neighbours(first, last)
 	if first > 0 && d.zones.hot.get(disk.Block(first-1)) {
-		end := d.zones.of(disk.Block(disk.BlockCount(d.size.Load())))
-		for n := last + 1; n <= min(last+aheadZones, end); n++ {
-			if !d.zones.hot.get(disk.Block(n)) {
-				cold = append(cold, n)
-			}
+		to = max(to, last+aheadZones)
+	}
+	end := d.zones.of(disk.Block(disk.BlockCount(d.size.Load())))
+	for n := from; n <= min(to, end); n++ {
+		if (n < first || n > last) && !d.zones.hot.get(disk.Block(n)) {
+			cold = append(cold, n)
 		}
 	}
 	d.vm.t.logDurably(func(w *changelog.Writes) {
@@ -106,6 +118,14 @@ func (d *tracked) heat(x disk.Extent) {
 	for _, n := range cold {
 		d.zones.hot.set(disk.Block(n))
 	}
+}
+
+// neighbours returns the zones that are made hot with those of a write, and
+// counts that there was one. mu is held.
+func (z *zones) neighbours(first, last zone) (from, to zone) {
+	n := zone(min(1<<min(z.heats/heatsPerDoubling, 8), maxNeighbours))
+	z.heats++
+	return first &^ (n - 1), last | (n - 1)
 }
 
 // heatCut notes, durably, that the disk is going to be cut. resizing is held.
@@ -189,7 +209,7 @@ func (v *vm) cool() error {
 			return err
 		}
 	}
-	if err := v.t.syncLog(); err != nil {
+	if err := v.t.makeDurable(); err != nil {
 		return fmt.Errorf("sync change log: %w", err)
 	}
 	for i, d := range v.disks {
@@ -232,6 +252,7 @@ func (z *zones) quiet() (q quietZones) {
 	}
 	q.idle = z.cut.Load() != math.MaxInt64 && z.resizes == z.seen && z.active.count() == 0
 	z.seen = z.resizes
+	z.heats = 0
 	for n := range z.active.each() {
 		z.active.unset(n)
 	}

@@ -57,10 +57,13 @@ func (w work) is(flag string) bool { return slices.Contains(w.args, flag) }
 
 func (w work) direct() bool { return w.is("--direct=1") }
 
+// writes tells whether anything is written: reads do not know the tracker.
+func (w work) writes() bool { return !w.is("--rw=read") && !w.is("--rw=randread") }
+
 // cached tells whether the page cache has all that is read, and nothing is
 // written.
 func (w work) cached() bool {
-	return !w.direct() && (w.is("--rw=read") || w.is("--rw=randread"))
+	return !w.direct() && !w.writes()
 }
 
 // Works that touch each block at most once, for what happens at a first touch
