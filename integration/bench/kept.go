@@ -55,6 +55,9 @@ func (b *bench) keeper(ctx context.Context) (err error) {
 	head(columns)
 	var results []result
 	for _, w := range keptWorks {
+		if !b.wanted.MatchString(w.name) {
+			continue
+		}
 		m, err := compare(ctx, w, all, turns)
 		if err != nil {
 			return err

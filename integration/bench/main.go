@@ -53,7 +53,7 @@ func main() {
 		o.builds = append(o.builds, named)
 		return err
 	})
-	wanted := flag.String("works", "", "compare builds only at works whose name this `REGEXP` matches")
+	wanted := flag.String("works", "", "compare builds, or with and without a keeper, only at works whose name this `REGEXP` matches")
 	only := flag.String("only", "", "of steady, pairs, first, pause, keeper and builds, measure these alone (separated by commas)")
 	flag.Parse()
 	var err error
