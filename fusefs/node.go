@@ -42,6 +42,9 @@ type node struct {
 
 	// removed tells that the last name of the inode is gone.
 	removed atomic.Bool
+	// losing tells that the inode loses a name, or has lost one: the keeper has
+	// to hold it for who has it open, and for who opens it.
+	losing atomic.Bool
 	// setid tells that the mode may have suid or sgid bits, which a write of an
 	// unprivileged process has to clear.
 	setid atomic.Bool
@@ -217,7 +220,7 @@ func (f *filter) adopt(n *node, fd int, hold bool) {
 	defer n.opener.Unlock()
 	if hold {
 		n.held.Store(true)
-		f.keep(n, fd)
+		f.keepLosing(n, fd)
 	}
 	if n.path.Load() >= 0 {
 		closeFD(fd)

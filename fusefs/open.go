@@ -71,6 +71,7 @@ func (f *filter) open(n *node, unique uint64, access uint32, out *fuse.OpenOut) 
 		n.record.SetOpens(uint64(n.opens.Add(1)))
 		e.Finish()
 	}
+	f.keepOpened(n)
 	switch {
 	case n.use == usePassthrough:
 		out.OpenFlags = fuse.FOPEN_PASSTHROUGH

@@ -97,6 +97,8 @@ func (n *node) shared() *handover.Node {
 	return x
 }
 
+const notKept = "the keeper does not hold a file: it ends if the filter is killed"
+
 // keep has the keeper hold an inode that fd holds, since there is, or soon will
 // be, no other way to it. opener is held.
 func (f *filter) keep(n *node, fd int) {
@@ -105,8 +107,35 @@ func (f *filter) keep(n *node, fd int) {
 	}
 	n.kept = true
 	if err := f.estate.Hold(n.id, fd); err != nil {
-		f.log.Warn("the keeper does not hold a file: it ends if the filter is killed", "inode", n.key.file.Inode, "error", err)
+		f.log.Warn(notKept, "inode", n.key.file.Inode, "error", err)
 	}
+}
+
+// keepLosing does so for an inode that has no name, or is about to lose one. A
+// file that nobody has open is not worth telling the keeper, who would have to be
+// woken twice for each file that is removed: whoever opens it afterwards looks
+// whether it is losing. opener is held.
+func (f *filter) keepLosing(n *node, fd int) {
+	n.losing.Store(true)
+	if n.kind != unix.S_IFREG || n.key.handle == "" || n.opens.Load() > 0 {
+		f.keep(n, fd)
+	}
+}
+
+// keepOpened does so, if need be, for an inode that has just been counted as
+// open. The gate is held.
+func (f *filter) keepOpened(n *node) {
+	if f.estate == nil || !n.losing.Load() {
+		return
+	}
+	fd, err := f.pathOf(n)
+	if err != nil {
+		f.log.Warn(notKept, "inode", n.key.file.Inode, "error", err)
+		return
+	}
+	n.opener.Lock()
+	defer n.opener.Unlock()
+	f.keep(n, fd)
 }
 
 // keepVictim does so before an inode loses a name, which may be its last.
@@ -123,7 +152,7 @@ func (f *filter) keepVictim(x *found) {
 	n.opener.Lock()
 	defer n.opener.Unlock()
 	if !n.gone {
-		f.keep(n, x.fd)
+		f.keepLosing(n, x.fd)
 	}
 }
 

@@ -357,6 +357,15 @@ var replays = map[string]replay{
 		must(s.t, unix.Setxattr(s.below("file.img"), "user.x", []byte("y"), 0))
 		return func() error { return unix.Removexattr(s.path("file.img"), "user.x") }
 	}},
+	"set attribute that is there": {"SETXATTR", asBefore, func(s *succession) func() error {
+		must(s.t, unix.Setxattr(s.below("file.img"), "user.x", []byte("y"), 0))
+		return func() error {
+			return failsWith(unix.EEXIST, unix.Setxattr(s.path("file.img"), "user.x", []byte("y"), unix.XATTR_CREATE))
+		}
+	}},
+	"remove no attribute": {"REMOVEXATTR", asBefore, func(s *succession) func() error {
+		return func() error { return failsWith(unix.ENODATA, unix.Removexattr(s.path("file.img"), "user.x")) }
+	}},
 	"open": {"OPEN", asBefore, func(s *succession) func() error {
 		return func() error { return holds(s.path("file.img"), "content") }
 	}},
@@ -392,6 +401,13 @@ func whileOpen(s *succession, name string, do func() error) func() error {
 		err := errors.Join(do(), use())
 		return errors.Join(err, use(), f.Close())
 	}
+}
+
+func failsWith(want unix.Errno, err error) error {
+	if !errors.Is(err, want) {
+		return fmt.Errorf("it should have ended with %w, not like this: %w", want, err)
+	}
+	return nil
 }
 
 func holds(path, want string) error {
@@ -458,6 +474,28 @@ func TestHeldSurvive(t *testing.T) {
 	s.kill()
 	must(t, holds(s.path("named"), "abc"))
 	must(t, errors.Join(unix.Close(dir), unix.Close(temporary), locked.Close()))
+}
+
+// TestOpenedAfterRemoval has a file opened when it has lost its name, and was
+// open to nobody before: it survives nevertheless.
+func TestOpenedAfterRemoval(t *testing.T) {
+	s := startSuccession(t)
+	must(t, os.WriteFile(s.path("file.img"), []byte("content"), 0o600))
+	path, err := unix.Open(s.path("file.img"), unix.O_PATH, 0)
+	must(t, err)
+	must(t, unix.Unlink(s.path("file.img")))
+	f, err := unix.Open(descriptorPath(path), unix.O_RDWR, 0)
+	must(t, err)
+	for i := range 3 {
+		s.kill()
+		_, err = unix.Pwrite(f, []byte{byte('a' + i)}, int64(i))
+		must(t, err)
+	}
+	got := make([]byte, 8)
+	if k, err := unix.Pread(f, got, 0); err != nil || string(got[:k]) != "abctent" {
+		t.Errorf("the file holds %q (%v)", got[:k], err)
+	}
+	must(t, errors.Join(unix.Close(path), unix.Close(f)))
 }
 
 // initRequest is a kernel's INIT.

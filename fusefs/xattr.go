@@ -1,7 +1,6 @@
 package fusefs
 
 import (
-	"bytes"
 	"syscall"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -36,8 +35,12 @@ func (f *filter) SetXAttr(_ <-chan struct{}, in *fuse.SetXAttrIn, name string, v
 		return fuse.Status(syscall.EINVAL)
 	}
 	return status(f.withPath(in.NodeId, func(path string) error {
+		begun, had := false, false
+		if in.Flags&unix.XATTR_CREATE != 0 {
+			begun, had = f.hadXAttr(in.Unique, path, name)
+		}
 		err := unix.Setxattr(path, name, value[:in.Size], int(in.Flags))
-		if err == unix.EEXIST && handover.Resent(in.Unique) && hasXAttr(path, name, value[:in.Size]) {
+		if err == unix.EEXIST && begun && !had {
 			return nil // done by a filter that died before it answered
 		}
 		return err
@@ -47,20 +50,36 @@ func (f *filter) SetXAttr(_ <-chan struct{}, in *fuse.SetXAttrIn, name string, v
 // RemoveXAttr removes an extended attribute.
 func (f *filter) RemoveXAttr(_ <-chan struct{}, header *fuse.InHeader, name string) fuse.Status {
 	return status(f.withPath(header.NodeId, func(path string) error {
+		begun, had := f.hadXAttr(header.Unique, path, name)
 		err := unix.Removexattr(path, name)
-		if err == unix.ENODATA && handover.Resent(header.Unique) {
+		if err == unix.ENODATA && begun && had {
 			return nil // done by a filter that died before it answered
 		}
 		return err
 	}))
 }
 
-// hasXAttr tells whether an attribute has a value.
-func hasXAttr(path, name string, value []byte) bool {
-	is := make([]byte, len(value)+1)
-	size, err := unix.Getxattr(path, name, is)
-	return err == nil && bytes.Equal(is[:size], value)
+// hadXAttr notes whether an inode has an attribute, before a request gives or
+// takes it, and tells whether a filter that died had begun the request, and
+// what that one had noted.
+func (f *filter) hadXAttr(unique uint64, path, name string) (begun, had bool) {
+	if f.journal == nil {
+		return false, false
+	}
+	is := identities{1: thereIs} // the note itself
+	if _, err := unix.Getxattr(path, name, nil); err == nil {
+		is[0] = thereIs
+	}
+	entry, _ := f.journal.Begin(unique)
+	if was := entry.Before(); was[1] == thereIs {
+		return true, was[0] == thereIs
+	}
+	entry.Intend(is)
+	return false, is[0] == thereIs
 }
+
+// thereIs stands in the journal for something that has no identity.
+var thereIs = handover.Identity{Inode: 1}
 
 // withPath calls with a path that names the inode itself, links included.
 func (f *filter) withPath(id uint64, call func(path string) error) error {

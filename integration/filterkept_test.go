@@ -2,21 +2,20 @@ package integration
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
-	"os"
 	"os/exec"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // With a keeper, the filter is killed at any moment, and neither a guest nor fio,
 // which verifies what it reads, sees an error; every recovery point is what the
-// disks held.
+// disks held. KILLS=1000 kills as often, and NORACE=1 besides tells for how long
+// users would wait.
 func TestFilterKept(t *testing.T) {
 	t.Parallel()
 	rng := randomness(t)
@@ -25,24 +24,23 @@ func TestFilterKept(t *testing.T) {
 	s.besideFolder(t)
 	o := newVM(t, s, newGuest(t, rng, slowPace), "--frequency", "15m")
 	runs := []*exec.Cmd{s.fio(t, 0), s.fio(t, 1)}
-	kills := rounds(12, 300)
-	for range kills {
+	k := newKiller(t, rng, s, 0, unix.O_DIRECT)
+	kills := asked(t, "KILLS", rounds(16, 300))
+	for k.kills < kills {
 		for range 2 + rng.IntN(3) {
 			o.guest.do(t, 1+rng.IntN(6))
 			o.cut(t, rng.IntN(6) == 0)
 		}
 		o.guest.do(t, rng.IntN(30))
-		s.killKept(t)
-		if rng.IntN(3) == 0 { // the next one while it takes over, or soon after
-			s.killKept(t)
-		}
-		o.guest.do(t, 1+rng.IntN(100)) // longer than it takes a keeper to get its patience back
+		k.kill(t, rng.IntN(3) == 0)
+		o.guest.do(t, 1+rng.IntN(30))
 		s.awaitReplicating(t)
 	}
 	for _, run := range runs {
 		s.endFIO(t, run)
 	}
-	o.survived(t, kills*2)
+	k.end(t)
+	o.survived(t, kills)
 }
 
 // fio starts to write a file, buffered or direct, and to verify what it wrote.
@@ -79,28 +77,4 @@ func (s *site) endFIO(t *testing.T, run *exec.Cmd) {
 	if !strings.Contains(said, "err= 0") || strings.Contains(said, "verify:") || !strings.Contains(said, "WRITE:") {
 		t.Errorf("fio, %v:\n%s", run.ProcessState, said)
 	}
-}
-
-// killKept kills the filter that the keeper has now.
-func (s *site) killKept(t *testing.T) {
-	t.Helper()
-	eventually(t, "the keeper has a filter", func() bool {
-		lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", s.filter.cmd.Process.Pid))
-		must(t, err)
-		for _, list := range lists {
-			children, err := os.ReadFile(list)
-			if err != nil {
-				continue // the thread has ended
-			}
-			for _, child := range strings.Fields(string(children)) {
-				pid, err := strconv.Atoi(child)
-				must(t, err)
-				if err := syscall.Kill(pid, syscall.SIGKILL); !errors.Is(err, syscall.ESRCH) {
-					must(t, err)
-					return true
-				}
-			}
-		}
-		return false
-	})
 }

@@ -54,23 +54,13 @@ func testGuest(t *testing.T, disk, mode string, all bool) {
 		t.Fatalf("the disk of a machine that runs was opened for writing: %v: %s", err, out)
 	}
 
-	// What the guest had said around each cut.
-	type moment struct{ before, after []byte }
-	moments := map[uint64]moment{}
-	cut := func(wait bool) (epoch uint64) {
-		before := m.console(t)
-		epoch = s.cut(t, wait).Epoch
-		m.alive(t)
-		moments[epoch] = moment{before, m.console(t)}
-		return epoch
-	}
 	var awaited uint64
 	for range 3 + rng.IntN(3) {
 		m.work(t, 50+rng.IntN(400))
-		awaited = cut(true)
+		awaited = m.cut(t, true)
 	}
 	m.work(t, 1+rng.IntN(200))
-	cut(false) // it may be committed before all are killed, or not
+	m.cut(t, false) // it may be committed before all are killed, or not
 	m.work(t, 1+rng.IntN(50))
 	m.kill(t)
 	if all {
@@ -84,28 +74,51 @@ func testGuest(t *testing.T, disk, mode string, all bool) {
 	if newest < awaited {
 		t.Errorf("recovery point %d was said to be committed, the newest is %d", awaited, newest)
 	}
-	to, r := s.restore(t, newest)
-	if r.code != 0 {
-		t.Fatalf("%v", r)
-	}
-	m.verify(t, filepath.Join(to, disk), moments[newest].before, moments[newest].after)
-
-	// The disk itself has everything; so has the next recovery point.
-	end := m.console(t)
+	m.proves(t, newest)
 	if all {
 		s.mount(t)
 		s.upload(t, "--frequency", "15m")
 	}
-	p := s.cut(t, true)
-	last, r := s.restore(t, p.Epoch)
+	m.restoresWhole(t)
+	s.noWalkRequired(t)
+}
+
+// moment is what the guest had said before and after a recovery point was cut.
+type moment struct{ before, after []byte }
+
+// cut makes a recovery point of the machine while it works.
+func (m *machine) cut(t *testing.T, wait bool) (epoch uint64) {
+	t.Helper()
+	before := m.console(t)
+	epoch = m.site.cut(t, wait).Epoch
+	m.alive(t)
+	m.moments[epoch] = moment{before, m.console(t)}
+	return epoch
+}
+
+// proves restores a recovery point, which has to have what the guest had said.
+func (m *machine) proves(t *testing.T, epoch uint64) {
+	t.Helper()
+	to, r := m.site.restore(t, epoch)
 	if r.code != 0 {
 		t.Fatalf("%v", r)
 	}
-	is, err := digestOf(s.disk(disk))
+	m.verify(t, filepath.Join(to, m.disk), m.moments[epoch].before, m.moments[epoch].after)
+}
+
+// restoresWhole wants the disk of a machine that was killed to have all that the
+// guest had said, and the next recovery point to be the same.
+func (m *machine) restoresWhole(t *testing.T) {
+	t.Helper()
+	end, p := m.console(t), m.site.cut(t, true)
+	to, r := m.site.restore(t, p.Epoch)
+	if r.code != 0 {
+		t.Fatalf("%v", r)
+	}
+	is, err := digestOf(m.site.disk(m.disk))
 	must(t, err)
-	if restored, err := digestOf(filepath.Join(last, disk)); err != nil || restored != is {
+	if restored, err := digestOf(filepath.Join(to, m.disk)); err != nil || restored != is {
 		t.Errorf("the disk is %v, restored %v: %v", is, restored, err)
 	}
-	m.verify(t, filepath.Join(last, disk), end, end)
-	s.noWalkRequired(t)
+	m.verify(t, filepath.Join(to, m.disk), end, end)
 }

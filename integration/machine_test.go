@@ -25,6 +25,8 @@ type machine struct {
 	log    string // what is printed on the serial console
 	qemu   *exec.Cmd
 	ended  chan struct{}
+	// moments are what the guest had said around each cut.
+	moments map[uint64]moment
 }
 
 // newMachine makes the disk, with an empty file system, and the guest program.
@@ -35,7 +37,7 @@ func newMachine(t *testing.T, s *site, disk string) *machine {
 	}
 	m := &machine{
 		site: s, disk: disk, driver: formats[disk].driver,
-		guest: filepath.Join(s.dir, "guest"), log: filepath.Join(s.dir, "console"),
+		guest: filepath.Join(s.dir, "guest"), log: filepath.Join(s.dir, "console"), moments: map[uint64]moment{},
 	}
 	build := exec.Command("go", "build", "-o", m.guest, "lifeboat/integration/guest")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -53,9 +55,9 @@ func newMachine(t *testing.T, s *site, disk string) *machine {
 	return m
 }
 
-// boot starts the machine in a mode, `cache:aio`, and returns when the guest is at
-// work.
-func (m *machine) boot(t *testing.T, mode string) {
+// boot starts the machine in a mode, `cache:aio`, with arguments for its kernel,
+// and returns when the guest is at work.
+func (m *machine) boot(t *testing.T, mode string, arguments ...string) {
 	t.Helper()
 	initrd := filepath.Join(m.site.dir, "initrd")
 	must(t, os.WriteFile(initrd, m.userSpace(t), 0o600))
@@ -64,9 +66,9 @@ func (m *machine) boot(t *testing.T, mode string) {
 	m.qemu = exec.Command(
 		"qemu-system-x86_64", "-machine", "pc,accel=tcg", "-cpu", "max", "-m", "192", "-nodefaults", "-no-reboot", "-display", "none",
 		"-kernel", filepath.Join(guestKernel, "vmlinuz"), "-initrd", initrd,
-		"-append", "console=ttyS0 quiet panic=-1 tsc=reliable mitigations=off no_timer_check", "-serial", "file:"+m.log,
+		"-append", strings.Join(append(arguments, "console=ttyS0 quiet panic=-1 tsc=reliable mitigations=off no_timer_check"), " "), "-serial", "file:"+m.log,
 		"-drive", fmt.Sprintf("file=%s,format=%s,if=none,id=disk,cache=%s,aio=%s,discard=unmap", m.site.disk(m.disk), m.driver, cache, aio),
-		"-device", "virtio-blk-pci,drive=disk",
+		"-device", "virtio-blk-pci,drive=disk,werror=stop,rerror=stop", "-qmp", "unix:"+m.monitor()+",server=on,wait=off",
 	)
 	var said bytes.Buffer
 	m.qemu.Stdout, m.qemu.Stderr = &said, &said

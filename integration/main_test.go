@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 )
@@ -19,6 +20,7 @@ var seed = flag.Uint64("seed", 0, "replay the random operations of this seed")
 
 // The product: built with the race detector for what runs long and for a share
 // of the commands, and as users have it for the rest of them, to save time.
+// NORACE=1 in the environment has everything as users have it, to measure.
 var raced, plain string
 
 func TestMain(m *testing.M) {
@@ -42,7 +44,11 @@ func testAll(m *testing.M) (code int, err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	raced, plain = filepath.Join(dir, "raced"), filepath.Join(dir, "plain")
-	for _, how := range [][]string{{"-race", "-o", raced}, {"-o", plain}} {
+	hows := [][]string{{"-o", plain}, {"-race", "-o", raced}}
+	if os.Getenv("NORACE") != "" {
+		hows, raced = hows[:1], plain
+	}
+	for _, how := range hows {
 		build := exec.Command("go", slices.Concat([]string{"build"}, how, []string{"lifeboat/cmd/lifeboat"})...)
 		if out, err := build.CombinedOutput(); err != nil {
 			return 0, fmt.Errorf("build the binary: %w: %s", err, out)
@@ -67,6 +73,18 @@ func rounds(short, long int) int {
 		return long
 	}
 	return short
+}
+
+// asked is how often something is done: a variable of the environment may ask
+// for another number than n.
+func asked(t *testing.T, variable string, n int) int {
+	t.Helper()
+	if text := os.Getenv(variable); text != "" {
+		var err error
+		n, err = strconv.Atoi(text)
+		must(t, err)
+	}
+	return n
 }
 
 // must fails the test on an error.

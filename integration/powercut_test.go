@@ -29,21 +29,9 @@ func TestPowerCuts(t *testing.T) {
 	for _, fstype := range []string{"ext4", "xfs"} {
 		t.Run(fstype, func(t *testing.T) {
 			t.Parallel()
-			cutPower(t, fstype, powerCuts(t))
+			cutPower(t, fstype, asked(t, "POWERCUTS", rounds(3, 100)))
 		})
 	}
-}
-
-// powerCuts is how many there are on each file system.
-func powerCuts(t *testing.T) int {
-	t.Helper()
-	n := rounds(3, 100)
-	if text := os.Getenv("POWERCUTS"); text != "" {
-		var err error
-		n, err = strconv.Atoi(text)
-		must(t, err)
-	}
-	return n
 }
 
 func cutPower(t *testing.T, fstype string, cuts int) {

@@ -9,11 +9,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// procField reads a number from a file of the process's in /proc, by the name
-// that stands before it.
+// procField reads a number from a file in /proc of the process that serves, by
+// the name that stands before it.
 func (p *process) procField(t *testing.T, file, name string) (n int64) {
 	t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", p.cmd.Process.Pid, file))
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", p.serving(t), file))
 	must(t, err)
 	for line := range strings.Lines(string(text)) {
 		if rest, ok := strings.CutPrefix(line, name+":"); ok {
@@ -22,7 +22,7 @@ func (p *process) procField(t *testing.T, file, name string) (n int64) {
 			return n
 		}
 	}
-	t.Fatalf("/proc/%d/%s has no %s", p.cmd.Process.Pid, file, name)
+	t.Fatalf("%s: %s has no %s", p.name, file, name)
 	return 0
 }
 
@@ -41,7 +41,7 @@ func (s *site) unmountDead(t *testing.T) {
 // descriptors is how many the process has open.
 func (p *process) descriptors(t *testing.T) int {
 	t.Helper()
-	open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.cmd.Process.Pid))
+	open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.serving(t)))
 	must(t, err)
 	return len(open)
 }

@@ -31,6 +31,8 @@ type process struct {
 	cmd  *exec.Cmd
 	log  string
 	done chan struct{} // closed when it has ended
+	// control is the filter's socket, if the process is a keeper.
+	control string
 	// killed tells that SIGKILL is, or will soon be, on its way.
 	killed atomic.Bool
 }
@@ -71,13 +73,17 @@ func (p *process) running() bool {
 	}
 }
 
-// kill ends it as a crash would, and waits for its end.
+// kill ends it as a crash would, a keeper together with its filter, and waits
+// for its end.
 func (p *process) kill(t *testing.T) {
 	t.Helper()
 	if !p.running() {
 		t.Errorf("%s ended before it was killed: %v", p.name, p.cmd.ProcessState)
 	}
 	p.killed.Store(true)
+	if p.control != "" && p.running() {
+		p.killChildren(t)
+	}
 	if err := p.cmd.Process.Signal(syscall.SIGKILL); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		t.Fatal(err)
 	}

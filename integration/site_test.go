@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"lifeboat/replica/blobstore/blobstoretest/azurite"
+	"lifeboat/tracker/control"
 )
 
 // vm is the name of the VM that the tests protect.
@@ -42,7 +43,7 @@ func newSite(t *testing.T) *site {
 	// walked through when the test ends.
 	dir, err := os.MkdirTemp("", "lifeboat-it-")
 	must(t, err)
-	s := &site{dir: dir, folder: filepath.Join(dir, "vms"), store: "file://" + filepath.Join(dir, "store"), program: raced}
+	s := &site{dir: dir, folder: filepath.Join(dir, "vms"), store: "file://" + filepath.Join(dir, "store"), program: raced, kept: keptByDefault}
 	s.mountpoint = s.folder
 	for _, sub := range []string{"vms", "run", "state"} {
 		must(t, os.Mkdir(filepath.Join(dir, sub), 0o700))
@@ -105,6 +106,9 @@ func (s *site) mount(t *testing.T) {
 		args = slices.Insert(args, 1, "--keeper")
 	}
 	s.filter = startProcess(t, s, "filter", args...)
+	if s.kept {
+		s.filter.control = control.SocketPath(filepath.Join(s.dir, "run"), s.mountpoint)
+	}
 }
 
 func (s *site) upload(t *testing.T, flags ...string) {

@@ -53,8 +53,8 @@ func main() {
 		o.builds = append(o.builds, named)
 		return err
 	})
-	wanted := flag.String("works", "", "compare builds only at works whose name this `REGEXP` matches")
-	only := flag.String("only", "", "of steady, pairs, first, pause and builds, measure these alone (separated by commas)")
+	wanted := flag.String("works", "", "compare builds, or with and without a keeper, only at works whose name this `REGEXP` matches")
+	only := flag.String("only", "", "of steady, pairs, first, pause, keeper and builds, measure these alone (separated by commas)")
 	flag.Parse()
 	var err error
 	if o.wanted, err = regexp.Compile(*wanted); err != nil {
@@ -89,7 +89,7 @@ func run(ctx context.Context, o options, dir, only string) (err error) {
 	parts := []struct {
 		name string
 		run  func(context.Context) error
-	}{{"steady", b.steady}, {"pairs", b.pairs}, {"first", b.first}, {"pause", b.pauses}, {"builds", b.compareBuilds}}
+	}{{"steady", b.steady}, {"pairs", b.pairs}, {"first", b.first}, {"pause", b.pauses}, {"keeper", b.keeper}, {"builds", b.compareBuilds}}
 	for _, part := range parts {
 		if only != "" && !slices.Contains(strings.Split(only, ","), part.name) {
 			continue

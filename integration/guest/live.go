@@ -42,6 +42,12 @@ func live() error {
 	if err != nil {
 		return fmt.Errorf("mount %s: %w", device, err)
 	}
+	if os.Getenv("BUSY") != "" { // on the kernel's command line
+		go func() {
+			_ = say("failed %v", keepBusy(dir))
+			powerOff()
+		}()
+	}
 	return work(dir)
 }
 
