@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"unsafe"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -21,6 +22,8 @@ type connection struct {
 	filter   *filter
 	protocol *fuse.ProtocolServer
 	slow     sync.WaitGroup // requests that are answered by goroutines of their own
+	aside    atomic.Int64   // how many of them there are now
+	rest     rest
 }
 
 func newConnection(device int, f *filter) *connection {
@@ -126,6 +129,7 @@ func (c *connection) serve(r *reader, b *buffers) error {
 			return fmt.Errorf("fusefs: read from /dev/fuse: %w", err)
 		}
 		r.work()
+		c.admit(r, b.request[:k])
 		c.spied(false, b.request[:k])
 		size := c.answer(b.request[:k], b.reply)
 		c.spied(true, b.request[:k])
@@ -201,7 +205,9 @@ func (c *connection) handle(request, reply []byte) int {
 // holds up no reader. Such requests and their answers are small.
 func (c *connection) handleAside(request []byte) {
 	request = append([]byte(nil), request...)
+	c.aside.Add(1)
 	c.slow.Go(func() {
+		defer c.aside.Add(-1)
 		var reply [16]uint64 // aligned as the protocol's structures want it
 		p := unsafe.Slice((*byte)(unsafe.Pointer(&reply)), unsafe.Sizeof(reply))
 		if size := c.handle(request, p); size > 0 {

@@ -22,7 +22,8 @@ type Established struct {
 	// Resends tells that the kernel can send again what a filter that died did
 	// not answer: without, nobody can take over from it.
 	Resends bool
-	Point   string // the absolute path of the mount point
+	Below   string // the absolute path of the folder
+	Point   string // likewise of the mount point
 }
 
 // ErrNotKept says that a mount cannot outlive its filter.
@@ -40,7 +41,7 @@ func Establish(folder, mountPoint string, log *slog.Logger) (e *Established, err
 	if folder, err = uncover(folder, log); err != nil {
 		return nil, err
 	}
-	e = &Established{Device: -1, Folder: -1, State: -1}
+	e = &Established{Device: -1, Folder: -1, State: -1, Below: folder}
 	defer func() {
 		if err != nil {
 			e.Close()
@@ -72,12 +73,31 @@ func (e *Established) begin(folder string) error {
 	if request = request[:k]; k < inHeaderSize || headerOf(request).Opcode != opInit {
 		return errors.New("the kernel's first request is not INIT")
 	}
-	if k >= int(unsafe.Sizeof(fuse.InitIn{})) {
-		offered := (*fuse.InitIn)(unsafe.Pointer(unsafe.SliceData(request))).Flags64()
-		e.Resends = offered&fuse.CAP_HAS_RESEND != 0
-	}
+	e.Resends = resends(request)
 	e.State, err = handover.Create(folder, e.Point, request)
 	return err
+}
+
+// resends tells whether a kernel that sends this INIT can send requests again.
+func resends(request []byte) bool {
+	if len(request) < int(unsafe.Sizeof(fuse.InitIn{})) {
+		return false
+	}
+	offered := (*fuse.InitIn)(unsafe.Pointer(unsafe.SliceData(request))).Flags64()
+	return offered&fuse.CAP_HAS_RESEND != 0
+}
+
+// Reestablish is what Establish returned, from its descriptors, which it takes
+// over.
+func Reestablish(device, folder, state int) (*Established, error) {
+	s, err := handover.Map(state)
+	if err != nil {
+		return nil, err
+	}
+	defer s.Unmap()
+	return &Established{
+		Device: device, Folder: folder, State: state, Below: s.Folder(), Point: s.Point(), Resends: resends(s.Init()),
+	}, nil
 }
 
 // Ended tells whether the mount has gone, whoever took it off.
@@ -92,6 +112,13 @@ func (e *Established) Ended() bool {
 func (e *Established) Abandon() error {
 	if e.Ended() {
 		return nil
+	}
+	// If it is in use then by force, so that nobody waits even if some process
+	// still has /dev/fuse.
+	for _, how := range []int{0, unix.MNT_FORCE} {
+		if unix.Unmount(e.Point, how|unix.UMOUNT_NOFOLLOW) == nil {
+			return nil
+		}
 	}
 	if err := detach(e.Point); err != nil {
 		return fmt.Errorf("fusefs: take %s off: %w", e.Point, err)

@@ -46,6 +46,7 @@ type filter struct {
 	counters counters
 	estate   *handover.Estate  // nil if nobody keeps the mount when this process dies
 	journal  *handover.Journal // likewise
+	prepared *prepared         // likewise, and before takeOver
 
 	fuseDevice  atomic.Int32  // /dev/fuse while it is mounted, else -1
 	mountDevice atomic.Uint64 // st_dev of the mount, 0 if there is none
@@ -101,7 +102,6 @@ func newFilter(root int, options Options) (*filter, error) {
 	var shared *handover.State
 	if f.estate != nil {
 		shared = f.estate.State
-		f.journal = shared.Journal()
 	}
 	f.fuseDevice.Store(-1)
 	var s syscall.Stat_t

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,6 +19,11 @@ type Mount struct {
 	device uint64 // st_dev of what is mounted
 	done   chan struct{}
 	err    error // set before done is closed
+
+	connection  *connection
+	crew        *crew
+	keptSince   time.Time     // by the present keeper; these two are heed's
+	keeperPause time.Duration // before the next is started
 }
 
 // Mount mounts over a directory, which may be the folder itself, and serves
@@ -46,7 +52,11 @@ func (fs *FS) Mount(mountPoint string) (*Mount, error) {
 	if err != nil {
 		return nil, fmt.Errorf("fusefs: serve %s on %s: %w", f.options.Folder, point, err)
 	}
-	m, err := f.start(device, point, (*connection).handshake)
+	all, err := newBuffersFor(f.options.Readers, f.log)
+	var m *Mount
+	if err == nil {
+		m, err = f.start(newConnection(device, f), all, point, (*connection).handshake)
+	}
 	if err != nil {
 		closeFD(device) // ends the connection
 		return nil, errors.Join(fmt.Errorf("fusefs: serve %s on %s: %w", f.options.Folder, point, err), detach(point))
@@ -54,38 +64,34 @@ func (fs *FS) Mount(mountPoint string) (*Mount, error) {
 	return m, nil
 }
 
-// start begins the conversation with the kernel and starts the readers.
-func (f *filter) start(device int, point string, begin func(*connection) error) (*Mount, error) {
+// start begins the conversation with the kernel and starts the readers, each
+// with its buffers.
+func (f *filter) start(c *connection, all []*buffers, point string, begin func(*connection) error) (*Mount, error) {
 	top, ok, err := topMount(point)
+	if err == nil && (!ok || top.fsType != mountType) {
+		err = errors.New("the mount has gone again")
+	}
+	if err == nil {
+		err = begin(c)
+	}
 	if err != nil {
-		return nil, err
-	}
-	if !ok || top.fsType != mountType {
-		return nil, errors.New("the mount has gone again")
-	}
-	c := newConnection(device, f)
-	all := make([]*buffers, f.options.Readers)
-	for i := range all {
-		if all[i], err = newBuffers(f.log); err != nil {
-			freeAll(all[:i])
-			return nil, err
-		}
-	}
-	if err := begin(c); err != nil {
 		freeAll(all)
 		return nil, err
 	}
-	f.fuseDevice.Store(int32(device))
+	f.fuseDevice.Store(int32(c.device))
 	f.mountDevice.Store(top.device)
-	m := &Mount{filter: f, point: point, device: top.device, done: make(chan struct{})}
-	go m.serve(c, all)
+	m := &Mount{
+		filter: f, point: point, device: top.device, done: make(chan struct{}),
+		connection: c, crew: newCrew(len(all)), keptSince: time.Now(),
+	}
+	go m.serve(all)
 	return m, nil
 }
 
 // serve runs the readers until the mount ends and lets go of everything.
-func (m *Mount) serve(c *connection, all []*buffers) {
+func (m *Mount) serve(all []*buffers) {
+	c, crew := m.connection, m.crew
 	errs := make([]error, len(all))
-	crew := newCrew(len(all))
 	var readers sync.WaitGroup
 	for i, b := range all {
 		readers.Go(func() {

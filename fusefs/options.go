@@ -40,6 +40,11 @@ type Options struct {
 	// change is tried again, once. It may be called concurrently, with no
 	// change under way on behalf of the caller.
 	MakeRoom func()
+	// LetGo, unless nil, is called before this process is killed so that another
+	// filter takes over: no request is under way, and none begins. It returns
+	// when nothing of the caller's is half done that the next filter would have
+	// to give up. Rarely the process serves on after all.
+	LetGo func()
 	// Estate, unless nil, is what a keeper gave: the mount and what is known of
 	// it. Then Folder and the argument of Mount do not count.
 	Estate *handover.Estate
@@ -72,6 +77,9 @@ func (o *Options) validate() error {
 	}
 	if o.MakeRoom == nil {
 		o.MakeRoom = func() {}
+	}
+	if o.LetGo == nil {
+		o.LetGo = func() {}
 	}
 	if o.Readers == 0 {
 		o.Readers = defaultReaders

@@ -1,9 +1,7 @@
 package fusefs
 
 import (
-	"bytes"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"syscall"
 	"unsafe"
@@ -17,20 +15,6 @@ import (
 // notifyResend is the kernel's FUSE_NOTIFY_RESEND: send again what has not been
 // answered.
 const notifyResend = 7
-
-// inherit opens the folder that a keeper gave, and knows every node that the
-// filter before has told the kernel of.
-func inherit(options Options) (*FS, error) {
-	options.Folder = options.Estate.State.Folder()
-	f, err := newFilter(options.Estate.Folder, options)
-	if err == nil {
-		err = f.inheritNodes()
-	}
-	if err != nil {
-		return nil, fmt.Errorf("fusefs: take over %s: %w", options.Folder, err)
-	}
-	return &FS{filter: f}, nil
-}
 
 func (f *filter) inheritNodes() error {
 	t, held := f.nodes, f.estate.Held
@@ -160,43 +144,36 @@ func (f *filter) letGo(n *node) {
 func (f *filter) takeOver() (*Mount, error) {
 	point := f.estate.State.Point()
 	unix.Umask(0)
-	m, err := f.start(f.estate.Device, point, (*connection).resume)
+	p := f.prepared
+	m, err := f.start(p.connection, p.buffers, point, func(c *connection) error { return c.resume(p.reply) })
 	if err != nil {
-		return nil, fmt.Errorf("fusefs: take over %s on %s: %w", f.options.Folder, point, err)
+		err = fmt.Errorf("fusefs: take over %s on %s: %w", f.options.Folder, point, err)
+		f.estate.Refuse(err)
+		return nil, err
+	}
+	if f.estate.Kept() {
+		go m.heed()
 	}
 	return m, nil
 }
 
 // resume goes on where the filter before was: the kernel sees one conversation.
 // Nobody else may be reading from the device any more.
-func (c *connection) resume() error {
-	b, err := newBuffers(c.filter.log)
-	if err != nil {
-		return err
-	}
-	defer b.free()
+func (c *connection) resume(reply []byte) error {
 	state := c.filter.estate.State
-	request := b.request[:copy(b.request, state.Init())]
-	if len(request) < inHeaderSize || headerOf(request).Opcode != opInit {
-		return errors.New("what the kernel sent first is not INIT")
-	}
-	size, err := c.negotiate(request, b.reply)
-	if err != nil {
-		return err
-	}
-	reply := b.reply[:size]
-	if given := state.Reply(); len(given) == 0 {
-		if err := state.SetReply(reply); err != nil {
+	if len(state.Reply()) > 0 {
+		if err := agreed(state, reply); err != nil {
 			return err
 		}
-		if _, err := unix.Write(c.device, reply); err != nil {
-			return fmt.Errorf("answer the kernel's INIT: %w", err)
-		}
-		return nil
-	} else if !bytes.Equal(given, reply) {
-		return errors.New("this build negotiates otherwise with the kernel than the filter before did: unmount and mount again")
+		return c.resend()
 	}
-	return c.resend()
+	if err := state.SetReply(reply); err != nil {
+		return err
+	}
+	if _, err := unix.Write(c.device, reply); err != nil {
+		return fmt.Errorf("answer the kernel's INIT: %w", err)
+	}
+	return nil
 }
 
 // resend has the kernel send again what the filter before did not answer.

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"unsafe"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
@@ -123,7 +124,7 @@ func helpKeep(arguments json.RawMessage) error {
 	if !mount.Resends {
 		return errors.Join(errors.New("this kernel cannot send requests again: Linux 6.9 can"), mount.Abandon())
 	}
-	k := &testKeeper{mount: mount, held: map[uint64]int{}, deaths: make(chan succeed, 10)}
+	k := &testKeeper{mount: mount, held: handover.NewHeld(), deaths: make(chan succeed, 10)}
 	kept := make(chan error, 1)
 	go func() { kept <- k.keep() }()
 	for orders := json.NewDecoder(os.Stdin); ; {
@@ -144,7 +145,7 @@ func helpKeep(arguments json.RawMessage) error {
 // testKeeper is a keeper without patience, pauses or mercy.
 type testKeeper struct {
 	mount   *Established
-	held    map[uint64]int
+	held    *handover.Held
 	deaths  chan succeed // of the next filters
 	mu      sync.Mutex
 	current *exec.Cmd
@@ -176,11 +177,11 @@ func (k *testKeeper) keep() error {
 
 // serve has one filter serve the mount until it is dead.
 func (k *testKeeper) serve(d succeed) error {
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	ours, fd, err := handover.Pair()
 	if err != nil {
 		return err
 	}
-	ours, theirs := handover.NewSocket(pair[0]), os.NewFile(uintptr(pair[1]), "socket")
+	theirs := os.NewFile(uintptr(fd), "socket")
 	defer ours.Close()
 	argument, err := json.Marshal(d)
 	if err != nil {
@@ -196,9 +197,16 @@ func (k *testKeeper) serve(d succeed) error {
 		return err
 	}
 	fmt.Println("started")
-	err = handover.Give(ours, k.mount.Device, k.mount.Folder, k.mount.State, k.held)
+	err = handover.Introduce(ours, k.mount.Device, k.mount.Folder, k.mount.State)
 	if err == nil {
-		err = handover.Keep(ours, k.held, func() { fmt.Println(ready) })
+		err = handover.Keep(ours, k.held, func(w handover.Word, _ uint64, _ string) {
+			switch w {
+			case handover.Prepared:
+				_ = handover.Begin(ours, k.held) // or it is dead
+			case handover.Ready:
+				fmt.Println(ready)
+			}
+		})
 	}
 	end := c.Wait()
 	if status, ok := c.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signaled() && status.Signal() == syscall.SIGKILL {
@@ -452,13 +460,19 @@ func TestHeldSurvive(t *testing.T) {
 	must(t, errors.Join(unix.Close(dir), unix.Close(temporary), locked.Close()))
 }
 
+// initRequest is a kernel's INIT.
+func initRequest() []byte {
+	in := fuse.InitIn{InHeader: fuse.InHeader{Opcode: opInit, Unique: 2}, Major: 7, Minor: 40, Flags: 1 << 30}
+	in.Length = uint32(unsafe.Sizeof(in))
+	return bytes.Clone(unsafe.Slice((*byte)(unsafe.Pointer(&in)), unsafe.Sizeof(in)))
+}
+
 // TestOpenCountedOnce has requests come again that were executed: the file is
 // open as often as the kernel thinks.
 func TestOpenCountedOnce(t *testing.T) {
 	folder := t.TempDir()
 	must(t, os.WriteFile(filepath.Join(folder, "disk.img"), nil, 0o644))
-	init := make([]byte, 104)
-	fd, err := handover.Create(folder, folder, init)
+	fd, err := handover.Create(folder, folder, initRequest())
 	must(t, err)
 	defer closeFD(fd)
 	const again = 1 << 63
@@ -498,8 +512,9 @@ func TestOpenCountedOnce(t *testing.T) {
 		must(t, err)
 		root, err := unix.Open(folder, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 		must(t, err)
-		fs, err := Open(Options{Estate: &handover.Estate{Folder: root, State: state}, Logger: testLogger(t)})
+		fs, err := Open(Options{Estate: &handover.Estate{Folder: root, State: state}, Logger: testLogger(t), Readers: 1})
 		must(t, err)
+		freeAll(fs.filter.prepared.buffers)
 		if st := step.do(fs.filter); !st.Ok() {
 			t.Fatalf("step %d: %v", i, st)
 		}

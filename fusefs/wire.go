@@ -8,12 +8,14 @@ import (
 
 // Opcodes of the FUSE protocol that the read loop itself knows.
 const (
+	opForget        = 2
 	opRead          = 15
 	opWrite         = 16
 	opFsync         = 20
 	opFsyncDir      = 30
 	opInit          = 26
 	opInterrupt     = 36
+	opBatchForget   = 42
 	opFallocate     = 43
 	opCopyFileRange = 47
 
@@ -22,11 +24,11 @@ const (
 
 // operationNames are for people.
 var operationNames = map[uint32]string{
-	1: "LOOKUP", 2: "FORGET", 3: "GETATTR", 4: "SETATTR", 5: "READLINK", 6: "SYMLINK", 8: "MKNOD", 9: "MKDIR",
+	1: "LOOKUP", opForget: "FORGET", 3: "GETATTR", 4: "SETATTR", 5: "READLINK", 6: "SYMLINK", 8: "MKNOD", 9: "MKDIR",
 	10: "UNLINK", 11: "RMDIR", 12: "RENAME", 13: "LINK", 14: "OPEN", opRead: "READ", opWrite: "WRITE", 17: "STATFS",
 	18: "RELEASE", opFsync: "FSYNC", 21: "SETXATTR", 22: "GETXATTR", 23: "LISTXATTR", 24: "REMOVEXATTR", 25: "FLUSH",
 	opInit: "INIT", 27: "OPENDIR", 28: "READDIR", 29: "RELEASEDIR", opFsyncDir: "FSYNCDIR", 34: "ACCESS", 35: "CREATE",
-	opInterrupt: "INTERRUPT", 39: "IOCTL", 42: "BATCH_FORGET", opFallocate: "FALLOCATE", 44: "READDIRPLUS", 45: "RENAME2",
+	opInterrupt: "INTERRUPT", 39: "IOCTL", opBatchForget: "BATCH_FORGET", opFallocate: "FALLOCATE", 44: "READDIRPLUS", 45: "RENAME2",
 	46: "LSEEK", opCopyFileRange: "COPY_FILE_RANGE", 50: "SYNCFS", 51: "TMPFILE", 52: "STATX", 53: "COPY_FILE_RANGE_64",
 }
 

@@ -6,6 +6,7 @@ import (
 	"io"
 
 	"lifeboat/fusefs"
+	"lifeboat/fusefs/keeper"
 	"lifeboat/recovery"
 	"lifeboat/replica"
 	"lifeboat/replica/blobstore"
@@ -76,9 +77,10 @@ func exitCode(err error) int {
 		return exitDamaged
 	}
 	switch {
-	case errors.Is(err, api.ErrUnavailable):
+	case errors.Is(err, api.ErrUnavailable), errors.Is(err, keeper.ErrNoKeeper):
 		return exitAway
-	case errors.Is(err, recovery.ErrTargetExists), errors.Is(err, changelog.ErrInUse), errors.Is(err, uploader.ErrInUse):
+	case errors.Is(err, recovery.ErrTargetExists), errors.Is(err, changelog.ErrInUse), errors.Is(err, uploader.ErrInUse),
+		errors.Is(err, keeper.ErrNotReplaced):
 		return exitRefused
 	case errors.Is(err, recovery.ErrNotEqual), errors.Is(err, blobstore.ErrCorrupt):
 		return exitDamaged
@@ -110,6 +112,8 @@ func report(w io.Writer, err error) {
 	switch {
 	case errors.Is(err, api.ErrUnavailable):
 		fmt.Fprintln(w, "  what to do: start the sidecar with 'lifeboat upload --store URL', as the same user and with the same LIFEBOAT_RUNTIME_DIR")
+	case errors.Is(err, keeper.ErrNoKeeper):
+		fmt.Fprintln(w, "  what to do: give the folder or the mount point of a 'lifeboat mount --keeper', as the same user and with the same LIFEBOAT_RUNTIME_DIR")
 	case errors.Is(err, recovery.ErrTargetExists):
 		fmt.Fprintln(w, "  what to do: restore into another folder, or replace the files with --force")
 	case errors.Is(err, blobstore.ErrStoreMissing):

@@ -33,6 +33,8 @@ func mountCommand() *cli.Command {
 			&cli.IntFlag{Name: "before-images", Value: 10, Usage: "before-images may take `PERCENT` of the size of a VM's disks, at least 64 MiB; beyond, the oldest recovery point that was not shipped is given up"},
 			&cli.BoolFlag{Name: "no-passthrough", Usage: "serve also what is no disk through the filter"},
 			&cli.BoolFlag{Name: "keeper", Usage: "keep the mount if the filter dies: another one takes over, and what is open stays open (as root, Linux 6.9 or later)"},
+			&cli.BoolFlag{Name: "standby", Value: true, Usage: "with --keeper, have a second filter ready at all times, for a shorter pause"},
+			&cli.BoolFlag{Name: "replace", Usage: "have the keeper of the mount on DIR replace its filter by this program, while the mount stays in use"},
 			&cli.StringSliceFlag{Name: "exclude", Usage: "`PATTERN` of names that are never taken for disks (repeatable)"},
 			logFlag(),
 		},
@@ -44,6 +46,9 @@ func mountCommand() *cli.Command {
 			case fusefs.DirectPass, fusefs.DirectBuffered:
 			default:
 				return usagef("--direct %s: give pass or buffered", direct)
+			}
+			if c.Bool("replace") {
+				return replace(c)
 			}
 			if percent := c.Int("before-images"); percent < 1 {
 				return usagef("--before-images %d: give a percentage of at least 1", percent)
@@ -64,6 +69,7 @@ func mountCommand() *cli.Command {
 				imageShare: float64(c.Int("before-images")) / 100,
 				mountpoint: c.Args().Get(1),
 				readyFD:    c.Int("ready-fd"),
+				standby:    c.Bool("standby"),
 				log:        log,
 			}
 			if c.Bool("keeper") && estate == nil {
@@ -82,6 +88,7 @@ type mountOptions struct {
 	imageShare float64
 	mountpoint string
 	readyFD    int
+	standby    bool // if there is a keeper
 	log        *slog.Logger
 }
 
@@ -106,8 +113,11 @@ func mount(ctx context.Context, o mountOptions) (err error) {
 		return fmt.Errorf("mount %s: %w", o.fusefs.Folder, err)
 	}
 	logs := newTracking(o.log)
-	o.fusefs.MakeRoom = logs.makeRoom
-	fs, err := fusefs.Open(o.fusefs)
+	o.fusefs.MakeRoom, o.fusefs.LetGo = logs.makeRoom, logs.letGo
+	fs, err := fusefs.Open(o.fusefs) // with a keeper it stands by until it is needed
+	if errors.Is(err, handover.ErrDismissed) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}

@@ -28,6 +28,7 @@ const (
 	openPause  = 200 * time.Millisecond
 	openAgain  = 3 * time.Second
 	soonAgain  = time.Second
+	frozenFor  = 5 * time.Second
 )
 
 // tracking is the tracker of a mount, which may be served before it is open.
@@ -57,6 +58,14 @@ func (t *tracking) makeRoom() {
 	<-t.settled
 	if logs := t.logs.Load(); logs != nil {
 		logs.MakeRoom()
+	}
+}
+
+// letGo is fusefs.Options.LetGo: the process is about to be killed, and then no
+// rollover is half done. If it is not, they go on after a while.
+func (t *tracking) letGo() {
+	if logs := t.logs.Load(); logs != nil {
+		time.AfterFunc(frozenFor, logs.Freeze())
 	}
 }
 

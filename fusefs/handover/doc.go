@@ -1,6 +1,7 @@
 // Package handover is what a filter leaves to the one that follows it on the
 // same mount after it was killed: the shared state, and the descriptors that a
-// keeper holds meanwhile. It has no policy.
+// keeper holds meanwhile; and what keeper and filter say to each other (socket.go).
+// It has no policy.
 //
 // # The shared state
 //
@@ -10,7 +11,8 @@
 // All numbers are in the machine's own byte order.
 //
 //	     0  magic, version, sizes; number and fresh of the node table;
-//	        INIT as the kernel sent it, and the answer that it was given
+//	        INIT as the kernel sent it, and the answer that it was given;
+//	        beats, which the filter that serves counts up
 //	  4096  the folder's path: 2 bytes of length and the path
 //	 12288  the mount point's path, likewise
 //	 20480  the journal: 256 entries of 512 bytes

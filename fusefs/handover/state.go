@@ -12,7 +12,7 @@ import (
 
 const (
 	magic   = 0x7265766f646e6168 // "handover"
-	version = 1
+	version = 2
 
 	folderAt  = 4096
 	pointAt   = 3 * 4096
@@ -46,6 +46,7 @@ type header struct {
 	fresh     uint64
 	init      [maxInit]byte
 	reply     [maxInit]byte
+	beats     uint64
 }
 
 // State is a mapped state. The methods that write are for the one filter that
@@ -168,6 +169,12 @@ func (s *State) SetReply(reply []byte) error {
 	atomic.StoreUint32(&s.header.replySize, uint32(len(reply)))
 	return nil
 }
+
+// Beat is a sign of life of the filter that serves, or is about to.
+func (s *State) Beat() { atomic.AddUint64(&s.header.beats, 1) }
+
+// Beats counts them: while it grows, the filter lives.
+func (s *State) Beats() uint64 { return atomic.LoadUint64(&s.header.beats) }
 
 // Number is that of the node made last, and Fresh the first slot that never had
 // a node.

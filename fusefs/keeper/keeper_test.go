@@ -12,8 +12,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"testing/synctest"
-	"time"
 
 	"lifeboat/fusefs"
 )
@@ -70,7 +68,7 @@ func config(t *testing.T, started *int, roles ...string) Config {
 	c := Config{
 		Folder: t.TempDir(), Mountpoint: t.TempDir(), Logger: slog.New(slog.DiscardHandler), Patience: 3,
 		Ready: func() error { return nil },
-		Filter: func() *exec.Cmd {
+		Filter: func(string) *exec.Cmd {
 			command := exec.Command("/proc/self/exe")
 			command.Env = append(os.Environ(), role+"="+roles[min(*started, len(roles)-1)])
 			*started++
@@ -93,11 +91,11 @@ func TestStops(t *testing.T) {
 	c := config(t, &started, "crash", "leave", "serve")
 	c.Ready = func() error { said++; return nil }
 	cancelled := c.Filter
-	c.Filter = func() *exec.Cmd {
+	c.Filter = func(program string) *exec.Cmd {
 		if started == 2 {
 			cancel() // it is asked as soon as it is ready
 		}
-		return cancelled()
+		return cancelled(program)
 	}
 	if err := Run(ctx, c); err != nil {
 		t.Error(err)
@@ -129,7 +127,7 @@ func TestGivesUp(t *testing.T) {
 func TestNoFilter(t *testing.T) {
 	started := 0
 	c := config(t, &started, "")
-	c.Filter = func() *exec.Cmd { return exec.Command(filepath.Join(c.Folder, "missing")) }
+	c.Filter = func(string) *exec.Cmd { return exec.Command(filepath.Join(c.Folder, "missing")) }
 	if err := Run(t.Context(), c); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("no filter: %v", err)
 	}
@@ -137,30 +135,6 @@ func TestNoFilter(t *testing.T) {
 	if err := Run(t.Context(), c); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("no folder: %v", err)
 	}
-}
-
-// TestBackOff shows how long a keeper with patience waits, and that it does not
-// for what dies after it served.
-func TestBackOff(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		k := &keeper{Config: Config{Logger: slog.New(slog.DiscardHandler), Patience: 4, Recovered: time.Second}}
-		began := time.Now()
-		for _, lived := range []time.Duration{0, 0, time.Second, 0, 0, 0} {
-			if !k.bear(lived, errors.New("died")) {
-				t.Fatal("patience ended too early")
-			}
-		}
-		// 0, 100; then 0 anew, 100, 200, 400 ms.
-		if waited := time.Since(began); waited != 800*time.Millisecond {
-			t.Errorf("waited for %v", waited)
-		}
-		if k.bear(0, errors.New("died")) {
-			t.Error("patience does not end")
-		}
-		if pauseAfter(40) != longestPause || pauseAfter(1) != 0 {
-			t.Errorf("pauses of %v and %v", pauseAfter(1), pauseAfter(40))
-		}
-	})
 }
 
 func TestEstateVariable(t *testing.T) {
