@@ -18,7 +18,7 @@ func TestLogDoesNotOpen(t *testing.T) {
 	log, aside := s.below(".lifeboat/log"), s.below(".lifeboat/aside")
 	must(t, os.Rename(log, aside))
 	must(t, os.WriteFile(log, nil, 0o600))
-	s.killKept(t)
+	killProcess(t, s.filter.serving(t), func() {})
 	s.writeAt(t, "a.img", "untracked")
 	must(t, os.WriteFile(s.disk("b.img"), bytes.Repeat([]byte("untracked"), 1<<19), 0o600)) // cut, and grown
 	must(t, os.Remove(log))

@@ -1,7 +1,9 @@
 package integration
 
 import (
+	"cmp"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -11,8 +13,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"lifeboat/tracker/control"
 )
 
 // keptByDefault has every mount kept, as if --keeper were the default.
@@ -20,7 +20,7 @@ var keptByDefault = os.Getenv("LIFEBOAT_TEST_KEEPER") != ""
 
 // serving returns the process that does the work: the one that was started, or,
 // if that is a keeper, its filter. While no filter lives, it waits for one. If
-// the keeper has several children, it is the one that answers as the filter.
+// the keeper has several children, it is the oldest: others stand by.
 func (p *process) serving(t *testing.T) (pid int) {
 	t.Helper()
 	if p.control == "" {
@@ -31,17 +31,33 @@ func (p *process) serving(t *testing.T) (pid int) {
 			t.Fatalf("the keeper ended: %v", p.cmd.ProcessState)
 		}
 		all := p.children(t)
-		if len(all) == 1 {
-			pid = all[0]
-			return true
+		if len(all) == 0 {
+			return false
 		}
-		client := control.NewClient(p.control)
-		defer client.Close()
-		info, err := client.Filter(t.Context())
-		pid = info.PID
-		return err == nil && slices.Contains(all, pid)
+		pid = slices.MinFunc(all, func(a, b int) int { return cmp.Compare(startOf(a), startOf(b)) })
+		return true
 	})
 	return pid
+}
+
+// startOf tells when a process started, in ticks since the boot; one that has
+// ended counts as the youngest.
+func startOf(pid int) uint64 {
+	const field = 22 - 3 // of those behind the name
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return math.MaxUint64
+	}
+	_, rest, _ := strings.Cut(string(stat), ") ")
+	fields := strings.Fields(rest)
+	if len(fields) <= field {
+		return math.MaxUint64
+	}
+	ticks, err := strconv.ParseUint(fields[field], 10, 64)
+	if err != nil {
+		return math.MaxUint64
+	}
+	return ticks
 }
 
 // children are the processes that it has started and that live.

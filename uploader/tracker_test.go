@@ -39,6 +39,8 @@ func (a *attached) Attach(_, inode uint64, d tracker.Tracked) error {
 	return nil
 }
 
+func (a *attached) Anticipate(_, _ uint64, _ tracker.Tracked) {}
+
 func (a *attached) Watch(*os.File, tracker.Witness) {}
 
 func (a *attached) Look() {}
