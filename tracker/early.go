@@ -139,15 +139,27 @@ func (e *Early) of(d *tracked) *earlyDisk {
 // untracked tells whether changes went by untracked.
 func (e *Early) untracked() bool { return e != nil && e.lapsed.Load() }
 
-// end lets go of what nobody succeeds: the tracker is open, and disks that it
-// does not know are not protected.
+// dismiss lets what nobody succeeds go on: the tracker is open, and disks that
+// it does not know are not protected.
+func (e *Early) dismiss() {
+	if e == nil {
+		return
+	}
+	for _, d := range e.disks {
+		if d.next.Load() == nil {
+			d.decide(nil)
+		}
+	}
+}
+
+// end lets go of all, after dismiss and when the others' successors are
+// attached.
 func (e *Early) end() {
 	if e == nil {
 		return
 	}
 	for _, d := range e.disks {
-		if next := d.next.Load(); next == nil || next.disk == nil {
-			d.decide(nil)
+		if d.next.Load().disk == nil {
 			e.cfg.FileSystem.Detach(d.identity.Device, d.identity.Inode)
 			d.pass.Remove()
 		}

@@ -425,6 +425,31 @@ type told struct {
 
 func (d *told) NameRemoved() { d.removed++ }
 
+// TestEarlyAcrossDisks has guests copy from one disk to the other while no
+// tracker is open: each change is under way on both, and waits for one.
+func TestEarlyAcrossDisks(t *testing.T) {
+	h := startHost(t, t.TempDir(), 1<<20, 1<<20)
+	defer h.stop()
+	protect(t, h)
+	walked(t, h)
+	var guests sync.WaitGroup
+	h.killWith(func(*Early) {
+		var begun sync.WaitGroup
+		for i := range 2 {
+			from, to := h.fs.gate(inodeOf(h.disks[i])), h.earlyDisk(h.disks[1-i])
+			begun.Add(1)
+			guests.Go(func() {
+				from.RLock()
+				defer from.RUnlock()
+				begun.Done()
+				to.EndChange(to.BeginClear(0, 4096))
+			})
+		}
+		begun.Wait()
+	})
+	guests.Wait()
+}
+
 // TestUnprotectedIsForgotten: what is not protected any more needs no passes,
 // and nothing stands for it.
 func TestUnprotectedIsForgotten(t *testing.T) {

@@ -60,7 +60,15 @@ func (t *Tracker) attachAll() {
 		v.mu.Lock()
 		for _, d := range v.disks {
 			known = d.enter() && known
+			d.succeed()
 		}
+		v.mu.Unlock()
+	}
+	t.cfg.Early.dismiss()
+	// Nothing waits for a decision any more. Before, it might have kept another
+	// disk from being attached: a guest may copy from one to the other.
+	for _, v := range t.list() {
+		v.mu.Lock()
 		// A disk that cannot be attached must not keep the folder from being
 		// mounted: its VM needs it. settle tries again.
 		for _, d := range v.disks {

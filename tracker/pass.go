@@ -26,6 +26,16 @@ func (d *tracked) enter() bool {
 	return d.pass != nil
 }
 
+// succeed has the disk be told of what the early one was until now, if there is
+// one, and takes what early ones remembered. The VM's mu is held.
+func (d *tracked) succeed() {
+	if early := d.vm.t.cfg.Early.of(d); early != nil {
+		d.vm.t.cfg.FileSystem.Watch(d.file, d)
+		early.decide(d)
+	}
+	d.takeTouched()
+}
+
 // takeTouched makes what was touched before the tracker was open part of the open
 // epoch. Nothing is remembered so any more, and the disk's changes come here, but
 // no rollover can begin. The VM's mu is held.

@@ -130,10 +130,6 @@ func (v *vm) attach(d *tracked) error {
 	// Watched first: who opens it from now on is told of, and Attach finds who
 	// has it open already.
 	v.t.cfg.FileSystem.Watch(d.file, d)
-	if early := v.t.cfg.Early.of(d); early != nil {
-		early.decide(d)
-	}
-	d.takeTouched()
 	if err := v.t.cfg.FileSystem.Attach(d.device, d.inode, d); err != nil {
 		return fmt.Errorf("track disk %s: %w", d.path, err)
 	}
