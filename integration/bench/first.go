@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 
 	"lifeboat/tracker"
 	"lifeboat/tracker/control"
@@ -92,7 +93,11 @@ func (b *bench) firstOn(ctx context.Context, size int64, works []work) (results 
 		stage(firstTouch, forget, write, track),
 		stage(saving, forget, track, write, rollover),
 	}
+	all = slices.DeleteFunc(all, func(c contender) bool { return !b.stages.MatchString(c.name) })
 	for _, w := range works {
+		if !b.wanted.MatchString(w.name) {
+			continue
+		}
 		m, err := compare(ctx, w, all, b.turns)
 		if err != nil {
 			return nil, err

@@ -28,9 +28,12 @@ type options struct {
 	binary      string
 	// foreign are programs that take the arguments of libfuse's passthrough_hp.
 	foreign []string
-	// builds are to be compared with each other, at wanted works.
+	// builds are to be compared with each other.
 	builds []build
+	// wanted are the works that are measured, in all parts but steady and pause.
 	wanted *regexp.Regexp
+	// stages are measured at first touches.
+	stages *regexp.Regexp
 }
 
 func main() {
@@ -53,12 +56,16 @@ func main() {
 		o.builds = append(o.builds, named)
 		return err
 	})
-	wanted := flag.String("works", "", "compare builds, or with and without a keeper, only at works whose name this `REGEXP` matches")
+	wanted := flag.String("works", "", "in all parts but steady and pause, measure only works whose name this `REGEXP` matches")
+	stages := flag.String("stages", "", "at first touches, measure only columns whose title this `REGEXP` matches")
 	only := flag.String("only", "", "of steady, pairs, first, pause, keeper and builds, measure these alone (separated by commas)")
 	flag.Parse()
 	var err error
 	if o.wanted, err = regexp.Compile(*wanted); err != nil {
 		exit(fmt.Errorf("-works: %w", err))
+	}
+	if o.stages, err = regexp.Compile(*stages); err != nil {
+		exit(fmt.Errorf("-stages: %w", err))
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
 	defer stop()

@@ -54,7 +54,7 @@ func (b *bench) pairs(ctx context.Context) (err error) {
 		head(p.columns)
 		var results []result
 		for _, w := range works() {
-			if !p.goal.concerns(w) {
+			if !p.goal.concerns(w) || !b.wanted.MatchString(w.name) {
 				continue
 			}
 			began := time.Now()

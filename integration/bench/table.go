@@ -68,6 +68,9 @@ func (b *bench) judge(g goal, results []result) {
 			lowest, where = ratio, r.work.name
 		}
 	}
+	if where == "" {
+		return // what it is about was not asked for
+	}
 	met := "met"
 	if lowest < g.atLeast {
 		met = "MISSED"
