@@ -34,9 +34,11 @@ import (
 const (
 	daybookHeader = 4096
 	daybookMagic  = 0x31594144464c // "LFDAY1"
-	daybookCount  = 1 << 14
-	daybookSize   = daybookHeader + daybookCount*entrySize
-	entrySize     = 80
+	// Few, so that they lie on few pages: the first write to each, after the
+	// kernel has written it back, waits for the journal of the file system.
+	daybookCount = 1 << 10
+	daybookSize  = daybookHeader + daybookCount*entrySize
+	entrySize    = 80
 
 	// postInterval is how long entries gather before they are posted.
 	postInterval = 10 * time.Millisecond

@@ -75,7 +75,7 @@ func TestDaybook(t *testing.T) {
 // TestDaybookConcurrently has several write while others take, through many rounds
 // of the ring: each entry comes out once, in its writer's order.
 func TestDaybookConcurrently(t *testing.T) {
-	const writers, each = 4, daybookCount
+	const writers, each = 4, 16 * daybookCount
 	b, _ := openTestDaybook(t, t.TempDir())
 	b.begin()
 	got := map[changelog.ID]uint64{}

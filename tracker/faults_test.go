@@ -264,6 +264,32 @@ func TestChangedBehind(t *testing.T) {
 	wantWalk(t, h, "after the filter had been killed")
 }
 
+// TestUnprotectFails: a VM that may be found in the change log again is tracked
+// as before.
+func TestUnprotectFails(t *testing.T) {
+	h := startHost(t, t.TempDir(), 1<<20, 1<<20)
+	defer h.stop()
+	protect(t, h)
+	replicas := walked(t, h)
+	sync := h.tracker.syncLog
+	h.tracker.syncLog = func() error { return errInjected }
+	if err := h.tracker.Unprotect(t.Context(), testSpec.ID); !errors.Is(err, errInjected) {
+		t.Fatalf("it is unprotected, and only in memory: %v", err)
+	}
+	h.tracker.syncLog = sync
+	check(t, h.fs.write(h.disks[0], []byte("tracked"), 0))
+	rollover(t, h)
+	shipAll(t, h, replicas)
+	if !bytes.Equal(replicas[0].bytes, content(t, h.disks[0])) {
+		t.Fatal("its changes were not tracked")
+	}
+	check(t, h.tracker.Unprotect(t.Context(), testSpec.ID))
+	h.kill(nil)
+	if vms, err := h.tracker.VMs(t.Context()); err != nil || len(vms) != 0 {
+		t.Fatalf("%+v, %v", vms, err)
+	}
+}
+
 // TestTakeUpFails: a log that cannot be taken up keeps nobody from mounting;
 // the points that waited are given up, and the disks are walked.
 func TestTakeUpFails(t *testing.T) {

@@ -24,7 +24,7 @@ func (t *Tracker) Protect(_ context.Context, spec Spec) (VM, error) {
 		return VM{}, fmt.Errorf("protect VM %s: %w", spec.Name, errors.Join(err, v.close()))
 	}
 	if err := v.begin(); err != nil {
-		err = errors.Join(err, v.erase(), v.close())
+		err = errors.Join(err, v.strike(), v.erase(), v.close())
 		return VM{}, fmt.Errorf("protect VM %s: %w", spec.Name, err)
 	}
 	t.event(v, nil, EventProtected, fmt.Sprintf("VM %s with %d disks is tracked", v.name, len(v.disks)))
@@ -137,6 +137,29 @@ func (v *vm) attach(d *tracked) error {
 	return nil
 }
 
+// strike makes sure that no process to come finds the VM in the change log. Until
+// then its disks have to be tracked: who finds it goes by that. mu is held.
+func (v *vm) strike() error {
+	err := v.t.log.Commit(func(w *changelog.Writes) {
+		w.VM(v.id, nil)
+		for _, s := range v.sealed {
+			w.Epoch(v.id, s.Number, nil)
+		}
+		w.Forget(v.id)
+		w.Doubt(v.id, "")
+	})
+	if err == nil {
+		err = v.t.syncLog()
+	}
+	if err != nil {
+		return err
+	}
+	for _, d := range v.disks {
+		d.pass.Remove()
+	}
+	return nil
+}
+
 // erase takes a VM out of the tracker and deletes what is kept of it. mu is
 // held.
 func (v *vm) erase() error {
@@ -149,22 +172,8 @@ func (v *vm) erase() error {
 	v.t.mu.Lock()
 	delete(v.t.vms, v.id)
 	v.t.mu.Unlock()
+	v.t.postAll() // what its last changes entered is deleted, too
 	var errs []error
-	err := v.t.log.Commit(func(w *changelog.Writes) {
-		w.VM(v.id, nil)
-		for _, s := range v.sealed {
-			w.Epoch(v.id, s.Number, nil)
-		}
-		w.Forget(v.id)
-		w.Doubt(v.id, "")
-	})
-	if err == nil { // else it may be found again
-		for _, d := range v.disks {
-			d.pass.Remove()
-		}
-	}
-	errs = append(errs, err)
-	errs = append(errs, v.t.syncLog())
 	for _, d := range v.disks {
 		errs = append(errs, v.t.log.DropDisk(d.id))
 		for _, shot := range *d.shots.Load() {
@@ -181,6 +190,9 @@ func (t *Tracker) Unprotect(_ context.Context, id string) error {
 		return err
 	}
 	defer v.mu.Unlock()
+	if err := v.strike(); err != nil {
+		return fmt.Errorf("unprotect VM %s: %w", v.name, err)
+	}
 	v.retire.Lock() // nobody reads its sealed epochs
 	err = errors.Join(v.erase(), v.close())
 	v.retire.Unlock()
