@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"slices"
 	"strconv"
@@ -43,7 +44,11 @@ func runFio(ctx context.Context, path string, w work, size int64, flags ...strin
 		"--output-format=json", "--group_reporting", "--randrepeat=0", "--fallocate=none",
 		"--invalidate=0", // what the page cache holds stays there
 	)
-	out, err := exec.CommandContext(ctx, "fio", slices.Concat(args, w.args, flags)...).Output()
+	run := exec.CommandContext(ctx, "fio", slices.Concat(args, w.args, flags)...)
+	// Killed, it would leave its jobs behind, and they the mount in use.
+	run.Cancel = func() error { return run.Process.Signal(os.Interrupt) }
+	run.WaitDelay = 10 * time.Second
+	out, err := run.Output()
 	if err != nil {
 		if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 			said, _, _ := bytes.Cut(append(exit.Stderr, out...), []byte("\n"))
