@@ -6,22 +6,10 @@ import (
 	"fmt"
 	"math"
 	"os"
-	"slices"
-	"time"
-
-	"golang.org/x/sys/unix"
 
 	"lifeboat/disk"
 	"lifeboat/tracker/changelog"
 )
-
-// aliveSlack is how much later than the last sign of life a disk file may have
-// been changed by a process that was killed: signs come every beatInterval.
-const aliveSlack = 10 * beatInterval
-
-// writebackSlack is the same after a power cut, when the last sign of life is
-// the last one that the kernel had written back.
-const writebackSlack = 2 * time.Minute
 
 // load takes up where the last process ended.
 func (t *Tracker) load(was ending) error {
@@ -50,56 +38,6 @@ func (t *Tracker) load(was ending) error {
 		v.mu.Unlock()
 	}
 	return t.sweepImages()
-}
-
-// attachAll has the changes of all disks go through the tracker, which cannot
-// fail to open any more: there is nobody else they could go through.
-func (t *Tracker) attachAll() {
-	known := true
-	for _, v := range t.list() {
-		v.mu.Lock()
-		for _, d := range v.disks {
-			known = d.enter() && known
-			d.succeed()
-		}
-		v.mu.Unlock()
-	}
-	t.cfg.Early.dismiss()
-	// Nothing waits for a decision any more. Before, it might have kept another
-	// disk from being attached: a guest may copy from one to the other.
-	for _, v := range t.list() {
-		v.mu.Lock()
-		// A disk that cannot be attached must not keep the folder from being
-		// mounted: its VM needs it. settle tries again.
-		for _, d := range v.disks {
-			if err := v.attach(d); err != nil {
-				why := err.Error()
-				d.holder.Store(&why)
-				v.suspect(d, EventUntracked, why)
-			}
-		}
-		if t.cfg.Early.untracked() {
-			v.catchUp()
-		}
-		v.mu.Unlock()
-	}
-	t.cfg.Early.end()
-	t.cfg.Passes.SetComplete(known)
-}
-
-// catchUp is for changes that went by untracked until now. A walk is required,
-// and will ship them; no hot zone would tell that a power cut took one back. mu
-// is held.
-func (v *vm) catchUp() {
-	for _, d := range v.disks {
-		if d.file == nil {
-			continue
-		}
-		d.measure()
-		if err := d.sync(); err != nil {
-			v.fail(d, fmt.Errorf("what was written to it may be lost: %w", err))
-		}
-	}
 }
 
 // loadVM reads a VM from the change log and opens its disks. changed tells,
@@ -237,55 +175,6 @@ func (t *Tracker) loadDisk(v *vm, r diskRecord, was ending) (d *tracked, changed
 		return nil, "", err
 	}
 	return d, changed, nil
-}
-
-// findDisk opens the file that a record means: by its path if that is still
-// the same file, else by its handle.
-func (t *Tracker) findDisk(r diskRecord) (*os.File, fileState, error) {
-	file, state, err := t.openDisk(r.Path)
-	if err == nil {
-		if state.inode == r.Inode && slices.Equal(handleOf(file), r.Handle) {
-			return file, state, nil
-		}
-		err = errors.Join(errors.New("another file has its name now"), file.Close())
-	}
-	file, byHandle := openHandle(t.cfg.Folder, r.Handle, unix.O_RDWR)
-	if byHandle != nil {
-		return nil, fileState{}, err
-	}
-	if state, err := stateOf(file); err == nil && state.regular && state.Links > 0 {
-		return file, state, nil
-	}
-	return nil, fileState{}, errors.Join(err, file.Close())
-}
-
-// changedBehind tells, unless it is empty, why the disk file must have been
-// changed while no filter was there to see it.
-func (d *tracked) changedBehind(r diskRecord, s fileState, was ending) string {
-	if early := d.vm.t.cfg.Early.of(d); early != nil {
-		if early.used.Load() {
-			return "" // this was asked before anything passed
-		}
-		was.lastAlive = was.until(early.pass)
-	}
-	if was.clean {
-		if r.Stopped != nil && r.Stopped.Size == s.Size && r.Stopped.Mtime == s.Mtime && r.Stopped.Ctime == s.Ctime {
-			return ""
-		}
-		return fmt.Sprintf("disk %s was changed while the filter was not mounted", r.Path)
-	}
-	slack := aliveSlack
-	if !was.sameBoot {
-		slack = writebackSlack
-	}
-	if s.changedSince(was.lastAlive, slack) {
-		return fmt.Sprintf("disk %s was changed after the filter had been killed", r.Path)
-	}
-	return ""
-}
-
-func (s *fileState) changedSince(last time.Time, slack time.Duration) bool {
-	return time.Unix(0, s.Mtime).After(last.Add(slack))
 }
 
 // loadLogs reads the logs of the VM's sealed epochs and of its open one, and

@@ -121,22 +121,6 @@ func (v *vm) begin() error {
 	return v.syncDisks()
 }
 
-// attach makes the changes of a disk go through the tracker from now on. mu is
-// held.
-func (v *vm) attach(d *tracked) error {
-	if d.file == nil || d.attached {
-		return nil
-	}
-	// Watched first: who opens it from now on is told of, and Attach finds who
-	// has it open already.
-	v.t.cfg.FileSystem.Watch(d.file, d)
-	if err := v.t.cfg.FileSystem.Attach(d.device, d.inode, d); err != nil {
-		return fmt.Errorf("track disk %s: %w", d.path, err)
-	}
-	d.attached = true
-	return nil
-}
-
 // strike makes sure that no process to come finds the VM in the change log. Until
 // then its disks have to be tracked: who finds it goes by that. mu is held.
 func (v *vm) strike() error {
